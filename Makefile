@@ -1,0 +1,40 @@
+# Every target sets up what it needs: `make demo` or `make test` on a fresh checkout is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+TYPES := build/types/clipshards
+
+.PHONY: demo test test-deep check format clean
+
+demo: $(READY)
+	$(BIN)/clipshards demo
+
+test: $(READY)
+	$(BIN)/pytest -m "not deep"
+
+test-deep: $(READY)
+	$(BIN)/pytest
+
+check: $(READY) $(TYPES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPES)/packer $(TYPES)/readers $(TYPES)/tools
+	$(BIN)/mypy tests benchmarks
+	$(BIN)/pytest -q tests/test_imports.py
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The folders are packages of `clipshards` only once installed; the links show them to mypy so.
+$(TYPES):
+	mkdir -p $(TYPES)
+	for top in packer readers tools; do ln -sfn ../../../$$top $(TYPES)/$$top; done
+
+$(READY): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf .venv build *.egg-info demo-data

@@ -1,0 +1,1 @@
+"""Annotation files become records; no media is opened here."""

@@ -1,0 +1,55 @@
+"""The error tree: every failure that clipshards names derives from DatasetError.
+
+    DatasetError
+        AnnotationError             a line or a file of the user's annotation
+        PlanError                   another plan stands where this one would go
+        MediaError                  a media file, while packing
+        RejectsError                too many records could not be packed
+        FormatError                 a shard, index, manifest or part breaks the format
+            UnsupportedVersionError     written in a version that this reader does not know
+            CorruptShardError           the bytes are not the ones that were packed
+        DecodeError                 a part is as packed and yet cannot be decoded
+        StorageError                a location cannot be read or written
+
+Wrong arguments are `ValueError` and `TypeError`, as everywhere in Python.
+"""
+
+
+class DatasetError(Exception):
+    """Base of all errors that concern the data and not the program."""
+
+
+class AnnotationError(DatasetError):
+    """An annotation, or one line of it, is not what its format says."""
+
+
+class PlanError(DatasetError):
+    """The location holds a plan or a split that another request made."""
+
+
+class MediaError(DatasetError):
+    """A media file is missing, outside its root, or not decodable."""
+
+
+class RejectsError(DatasetError):
+    """More records were rejected than the caller allows, or all of them."""
+
+
+class FormatError(DatasetError):
+    """Bytes that should follow docs/format.md do not."""
+
+
+class UnsupportedVersionError(FormatError):
+    """The format version is not the one that this release reads."""
+
+
+class CorruptShardError(FormatError):
+    """A shard's bytes differ from what its index or manifest promises."""
+
+
+class DecodeError(DatasetError):
+    """Media bytes arrived intact and yet do not give the frames asked for."""
+
+
+class StorageError(DatasetError):
+    """Reading or writing a location failed."""

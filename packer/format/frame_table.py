@@ -1,0 +1,69 @@
+"""The frame table of a video part: what each packet is, and which picture it gives.
+
+int64 of shape (packets, 5), one row a packet in the order of decoding. An empty table
+(0, 5) means: decode the part from its start.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from clipshards.packer.format.errors import FormatError
+
+OFFSET, SIZE, FLAGS, RANK, PTS = range(5)
+"""Columns: first byte inside the part; bytes; flags below; place of the picture in the
+order of display, counted from 0, or NO_PICTURE; presentation time in the video's time
+base, or NO_PTS."""
+
+RANDOM_ACCESS = 1
+"""Decoding may begin at this packet."""
+DISPOSABLE = 2
+"""No other picture refers to this one."""
+CORRUPT = 4
+"""The container or the decoder flagged the packet as damaged or not to be shown."""
+
+NO_PICTURE = -1
+NO_PTS = -(2**63)
+
+FrameTable = npt.NDArray[np.int64]
+
+
+def empty_frame_table() -> FrameTable:
+    """Return the table that says: no random access, decode from the start."""
+    return np.empty((0, 5), dtype=np.int64)
+
+
+def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where: str) -> FrameTable:
+    """Return `table` if a decoder may follow it blindly.
+
+    Args:
+        table: The array of a `frames.npy` part.
+        part_bytes: Size of the video part that it describes.
+        where: Shard and part, for the error.
+
+    Raises:
+        FormatError: Wrong shape or dtype, a packet outside the part, unknown flags, ranks
+            that are not 0..n-1 each once, or a first packet without random access.
+    """
+    if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != 5:
+        raise FormatError(
+            f"{where}: expected int64 of shape (packets, 5), got {table.dtype} {table.shape}"
+        )
+    checked = table.astype(np.int64, copy=False)
+    if not len(checked):
+        return checked
+    offset, size, flags, rank = (checked[:, column] for column in (OFFSET, SIZE, FLAGS, RANK))
+    outside = (offset < 0) | (size <= 0) | (size > part_bytes) | (offset > part_bytes - size)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise FormatError(
+            f"{where}: packet {row} is {size[row]} bytes at {offset[row]}, "
+            f"outside the part's {part_bytes}"
+        )
+    if (flags & ~(RANDOM_ACCESS | DISPOSABLE | CORRUPT)).any():
+        raise FormatError(f"{where}: unknown packet flags")
+    shown = np.sort(rank[rank != NO_PICTURE])
+    if not np.array_equal(shown, np.arange(len(shown))):
+        raise FormatError(f"{where}: the display ranks are not 0 to {len(shown) - 1}, each once")
+    if not flags[0] & RANDOM_ACCESS:
+        raise FormatError(f"{where}: the first packet is not a random-access point")
+    return checked

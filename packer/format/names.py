@@ -1,0 +1,56 @@
+"""Names inside a data set: splits, shards, keys, and the files beside the shards."""
+
+import re
+
+VERSION = 0
+"""Format version. 0 is a draft: no promise between releases until version 1 is frozen."""
+
+MANIFEST_NAME = "manifest.json"
+REJECTS_NAME = "rejects.jsonl"
+INDEX_MEMBER = "__index__"
+BUILD_FOLDER = ".build"
+
+_SPLIT = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
+
+
+def check_split(split: str) -> str:
+    """Return `split` if it may name a split.
+
+    Raises:
+        ValueError: It is not 1 to 32 of a-z, 0-9 and `_`, the first not `_`.
+
+    >>> check_split("train")
+    'train'
+    """
+    if not _SPLIT.fullmatch(split):
+        raise ValueError(
+            f"split {split!r}: expected 1 to 32 characters of a-z, 0-9 and _, not starting with _"
+        )
+    return split
+
+
+def shard_name(split: str, number: int) -> str:
+    """Return the file name of shard `number`, counted from 0.
+
+    >>> shard_name("train", 12)
+    'train-000012.tar'
+    """
+    return f"{split}-{number:06d}.tar"
+
+
+def sample_key(split: str, ordinal: int) -> str:
+    """Return the key of the annotation's entry `ordinal`, counted from 0.
+
+    >>> sample_key("val", 7)
+    'val-00000007'
+    """
+    return f"{split}-{ordinal:08d}"
+
+
+def member_name(key: str, part: str) -> str:
+    """Return the tar member that holds one part of a sample.
+
+    >>> member_name("val-00000007", "frames.npy")
+    'val-00000007.frames.npy'
+    """
+    return f"{key}.{part}"

@@ -1,0 +1,66 @@
+"""Arrays as npy files, version 1.0 of NumPy's NEP 1, with one spelling of the header.
+
+NumPy's own writer pads its header differently from release to release (room to grow the
+first axis came with 1.25); shards must not change with it, so the header is written here.
+"""
+
+import math
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+from clipshards.packer.format.errors import FormatError
+
+_MAGIC = b"\x93NUMPY\x01\x00"
+_DESCRS = ("|u1", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "|b1")
+_HEADER = re.compile(
+    rb"\{'descr': '([|<][a-z][0-9])', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n"
+)
+_ALIGN = 64
+
+
+def encode_npy(array: npt.NDArray[np.generic]) -> bytes:
+    """Return `array` as the bytes of an npy file, C order, little endian.
+
+    Raises:
+        ValueError: A dtype that the format does not store (objects above all).
+    """
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    little = little.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
+    if little.dtype.str not in _DESCRS:
+        raise ValueError(f"cannot store dtype {array.dtype}, only {', '.join(_DESCRS)}")
+    return _header(little.dtype.str, little.shape) + little.tobytes()
+
+
+def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
+    """Return the array in `data`, read-only and without a copy.
+
+    Raises:
+        FormatError: Not an npy file as `encode_npy` writes it, byte for byte.
+    """
+    start = len(_MAGIC) + 2
+    end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
+    match = _HEADER.fullmatch(data[start:end])
+    if not data.startswith(_MAGIC) or match is None:
+        raise FormatError(f"{where}: expected an npy array, got {bytes(data[:16])!r}")
+    descr = match[1].decode()
+    sizes = [size for size in match[2].decode().replace(" ", "").split(",") if size]
+    # A size of 19 digits and more can only be a lie; it must not become arithmetic.
+    shape = tuple(int(size[:19]) for size in sizes)
+    if descr not in _DESCRS or _header(descr, shape) != data[:end]:
+        raise FormatError(f"{where}: expected an npy header of this format, got {match[0]!r}")
+    dtype = np.dtype(descr)
+    if len(data) - end != math.prod(shape) * dtype.itemsize:
+        raise FormatError(
+            f"{where}: shape {shape} of {dtype} needs {math.prod(shape) * dtype.itemsize} bytes, "
+            f"got {len(data) - end}"
+        )
+    return np.frombuffer(data, dtype=dtype, offset=end).reshape(shape)
+
+
+def _header(descr: str, shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    length = len(_MAGIC) + 2 + len(text) + 1
+    text += b" " * (-length % _ALIGN) + b"\n"
+    return _MAGIC + len(text).to_bytes(2, "little") + text

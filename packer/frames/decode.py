@@ -1,0 +1,269 @@
+"""Decoding chosen frames of a video part, by its frame table or from its start.
+
+Both ways give the same pixels: what PyAV's `frame.to_ndarray(format="rgb24")` gives for
+frame n of a decode from the start.
+"""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.codec.context import CodecContext
+from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from clipshards.packer.format.errors import DecodeError
+from clipshards.packer.format.frame_table import OFFSET, RANK, SIZE, FrameTable
+from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.frames.plan import Packets, picture_packets, plan_runs
+
+Pixels = npt.NDArray[np.uint8]
+
+# Without this list a text file that calls itself a video may be a playlist, and FFmpeg
+# would open the files and addresses that it names.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+
+_DECODERS_KEPT = 8
+
+
+def open_container(data: bytes) -> InputContainer:
+    """Return the opened container in `data`, one of mp4/mov, Matroska/WebM and AVI.
+
+    Raises:
+        av.FFmpegError: None of these, or its headers are broken.
+    """
+    # mypy: av.open returns the union of input and output containers for a variable mode.
+    return av.open(io.BytesIO(data), mode="r", options={"format_whitelist": CONTAINERS})
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """Return the first video stream that is not a cover picture, one decoding thread."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            # More threads cost CPU in loader processes, and change nothing in the pixels.
+            stream.codec_context.thread_count = 1
+            return stream
+    return None
+
+
+class FrameConverter:
+    """Turns decoded frames into RGB with one scaler that is kept from frame to frame."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def rgb(self, frame: VideoFrame) -> Pixels:
+        """Return the frame as uint8 (H, W, 3), not yet rotated; rows may be strided."""
+        # PyAV's default is a thread per processor for each frame: 7 times the cost.
+        picture = self._reformatter.reformat(frame, format="rgb24", threads=1)
+        return picture.to_ndarray().astype(np.uint8, copy=False)
+
+
+class _Decoder(NamedTuple):
+    context: VideoCodecContext
+    converter: FrameConverter
+
+
+class _PerThread(threading.local):
+    """Idle decoders of one thread, most recently used last: a context serves one thread only."""
+
+    def __init__(self) -> None:
+        self.decoders: OrderedDict[tuple[Any, ...], _Decoder] = OrderedDict()
+
+
+_per_thread = _PerThread()
+
+
+def decode_frames(
+    part: bytes, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
+) -> Pixels:
+    """Return chosen frames of a video part.
+
+    Args:
+        part: The bytes of the part.
+        frames: Frame numbers in display order, shape (T,), any order, duplicates allowed.
+        info: The part's description in `json`.
+        table: The part's frame table; empty for a decode from the start.
+
+    Returns:
+        uint8 RGB of shape (T, H, W, 3), not rotated.
+
+    Raises:
+        DecodeError: A number lies outside the video, or the bytes do not give the frame.
+    """
+    if not len(table):
+        return _decode_sequentially(part, frames)
+    _check_range(frames, int(table[:, RANK].max()) + 1)
+    slots = _slots_of(picture_packets(table)[frames])
+    batch = _Batch(len(frames))
+    for packet, picture in iter_pictures(part, frames, info=info, table=table):
+        for slot in slots[packet]:
+            batch.put(slot, picture)
+    return batch.pixels
+
+
+def iter_pictures(
+    part: bytes, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
+) -> Iterator[tuple[int, Pixels]]:
+    """Yield (packet number, pixels) for each of `frames` once, as the decoder gives them.
+
+    Args and errors are those of `decode_frames`; the table must not be empty. The pixels
+    are uint8 (H, W, 3), their rows may be strided.
+    """
+    key = _decoder_key(info)
+    idle = _per_thread.decoders
+    # Taken out while in use: a decoder that failed half-way is never used again.
+    context, converter = (
+        idle.pop(key) if key in idle else _Decoder(_open_context(info), FrameConverter())
+    )
+    try:
+        for run in plan_runs(table, frames):
+            missing = {int(packet) for packet in run.wanted}
+            for picture in _decode_packets(part, run.feed, info, table, context):
+                packet = -1 if picture.pts is None else picture.pts
+                if packet in missing:
+                    missing.remove(packet)
+                    yield packet, converter.rgb(picture)
+            if missing:
+                raise DecodeError(
+                    f"packets {sorted(missing)} gave no picture although the frame table says so"
+                )
+    except av.FFmpegError as exc:
+        raise DecodeError(f"the decoder failed: {exc.strerror}") from exc
+    idle[key] = _Decoder(context, converter)
+    if len(idle) > _DECODERS_KEPT:
+        idle.popitem(last=False)
+
+
+def count_frames(part: bytes) -> int:
+    """Return how many frames a decode from the start gives.
+
+    Raises:
+        DecodeError: The part cannot be decoded to its end.
+    """
+    return sum(1 for _ in _sequential(part))
+
+
+def _decode_sequentially(part: bytes, frames: npt.NDArray[np.integer]) -> Pixels:
+    slots = _slots_of(frames)
+    batch = _Batch(len(frames))
+    converter = FrameConverter()
+    seen = 0
+    if slots and min(slots) >= 0:
+        for number, picture in enumerate(_sequential(part)):
+            seen = number + 1
+            if number in slots:
+                rgb = converter.rgb(picture)
+                for slot in slots.pop(number):
+                    batch.put(slot, rgb)
+                if not slots:
+                    break
+    if slots:
+        _check_range(frames, seen)
+    return batch.pixels
+
+
+def _slots_of(numbers: npt.NDArray[np.integer]) -> dict[int, list[int]]:
+    """Return, for each number, the places of the clip where it stands."""
+    slots: dict[int, list[int]] = {}
+    for slot, number in enumerate(numbers.tolist()):
+        slots.setdefault(number, []).append(slot)
+    return slots
+
+
+def _sequential(part: bytes) -> Iterator[VideoFrame]:
+    try:
+        with open_container(part) as container:
+            stream = video_stream(container)
+            if stream is None:
+                raise DecodeError("no video stream")
+            yield from container.decode(stream)
+    except av.FFmpegError as exc:
+        raise DecodeError(f"the decoder failed: {exc.strerror}") from exc
+
+
+def _check_range(frames: npt.NDArray[np.integer], total: int) -> None:
+    outside = (frames < 0) | (frames >= total)
+    if outside.any():
+        raise DecodeError(
+            f"frame {int(frames[np.argmax(outside)])} does not exist, the video has {total}"
+        )
+
+
+class _Batch:
+    """Frames of one clip, written straight into the array that is returned."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self.pixels: Pixels = np.empty((length, 0, 0, 3), dtype=np.uint8)
+
+    def put(self, slot: int, rgb: Pixels) -> None:
+        if not self.pixels.size:
+            self.pixels = np.empty((self._length, *rgb.shape), dtype=np.uint8)
+        if rgb.shape != self.pixels.shape[1:]:
+            raise DecodeError(
+                f"frames change size inside the video, {self.pixels.shape[1:3]} "
+                f"and then {rgb.shape[:2]} (height, width)"
+            )
+        self.pixels[slot] = rgb
+
+
+def _decode_packets(
+    part: bytes, feed: Packets, info: VideoInfo, table: FrameTable, context: VideoCodecContext
+) -> Iterator[VideoFrame]:
+    """Yield the pictures of one run; each carries its packet's number as `pts`."""
+    # A flush may have reset what the decoder had learned of the reordering.
+    context.reorder_depth = info.reorder_depth
+    for number in feed.tolist():
+        offset, size = int(table[number, OFFSET]), int(table[number, SIZE])
+        # Packet copies the bytes, and FFmpeg needs that: it reads zeros behind them.
+        packet = av.Packet(part[offset : offset + size])
+        packet.pts = number
+        yield from context.decode(packet)
+    yield from context.decode(None)
+    context.flush_buffers()
+
+
+def _decoder_key(info: VideoInfo) -> tuple[Any, ...]:
+    """Return what makes two videos decodable by one context, one after the other."""
+    return (
+        info.codec,
+        info.codec_tag,
+        info.extradata,
+        info.coded_width,
+        info.coded_height,
+        info.color_range,
+        info.color_space,
+        info.color_primaries,
+        info.color_transfer,
+    )
+
+
+def _open_context(info: VideoInfo) -> VideoCodecContext:
+    try:
+        context = CodecContext.create(info.codec, "r")
+    except ValueError as exc:  # PyAV's UnknownCodecError
+        raise DecodeError(f"this build of PyAV has no decoder {info.codec!r}") from exc
+    if not isinstance(context, VideoCodecContext):
+        raise DecodeError(f"codec {info.codec!r} is not a video codec")
+    context.thread_count = 1
+    if info.extradata:
+        context.extradata = info.extradata
+    context.codec_tag = info.codec_tag
+    context.width = info.coded_width
+    context.height = info.coded_height
+    # What the bitstream leaves unsaid comes from the container, and steers the conversion.
+    context.color_range = info.color_range
+    context.colorspace = info.color_space
+    context.color_primaries = info.color_primaries
+    context.color_trc = info.color_transfer
+    context.open()
+    return context

@@ -1,0 +1,102 @@
+"""What the NAL units of one packet say about it, for H.264 and HEVC.
+
+Only header bytes are read: ITU-T H.264 section 7.3.1 and table 7-1, H.265 section
+7.3.1.2 and table 7-1, and the length size of avcC/hvcC in ISO/IEC 14496-15.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AccessUnit:
+    """One packet."""
+
+    random_access: bool
+    """Its picture is an H.264 IDR or an HEVC IRAP picture."""
+    disposable: bool
+    """No other picture may refer to its picture."""
+    parameter_sets: tuple[bytes, ...]
+    """Sequence and picture parameter sets sent inside the packet."""
+    layers: frozenset[int]
+    """HEVC temporal ids that occur; {0} for H.264."""
+
+
+def nal_length_size(codec: str, extradata: bytes) -> int:
+    """Return how many bytes hold a NAL unit's length; 0 where start codes separate units.
+
+    >>> nal_length_size("h264", bytes([1, 100, 0, 13, 255]))
+    4
+    """
+    if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
+        return (extradata[4] & 3) + 1
+    if codec == "hevc" and len(extradata) > 21 and extradata[0] == 1:
+        return (extradata[21] & 3) + 1
+    return 0
+
+
+def split_nal_units(packet: bytes, length_size: int) -> Iterator[bytes]:
+    """Yield the NAL units of a packet, without length or start code.
+
+    Args:
+        packet: One access unit.
+        length_size: From `nal_length_size`.
+
+    Raises:
+        ValueError: The lengths do not add up to the packet.
+    """
+    if length_size:
+        place = 0
+        while place < len(packet):
+            start = place + length_size
+            place = start + int.from_bytes(packet[place:start], "big")
+            if place > len(packet) or start == place:
+                raise ValueError("NAL unit lengths do not fit the packet")
+            yield packet[start:place]
+        return
+    start = packet.find(b"\0\0\1")
+    if start < 0:
+        raise ValueError("no start code in the packet")
+    while start >= 0:
+        end = packet.find(b"\0\0\1", start + 3)
+        # A unit never ends in a zero byte: those belong to the next start code.
+        unit = packet[start + 3 : end if end >= 0 else len(packet)].rstrip(b"\0")
+        if unit:
+            yield unit
+        start = end
+
+
+def read_access_unit(codec: str, packet: bytes, length_size: int) -> AccessUnit:
+    """Return what the NAL headers of an H.264 or HEVC packet say.
+
+    Raises:
+        ValueError: The packet holds no picture, or is not cut into NAL units.
+    """
+    units = list(split_nal_units(packet, length_size))
+    return _read_h264(units) if codec == "h264" else _read_hevc(units)
+
+
+def _read_h264(units: list[bytes]) -> AccessUnit:
+    slices = [unit[0] for unit in units if 1 <= unit[0] & 31 <= 5]
+    if not slices:
+        raise ValueError("no slice in the packet")
+    return AccessUnit(
+        random_access=slices[0] & 31 == 5,
+        disposable=all(header & 0x60 == 0 for header in slices),
+        parameter_sets=tuple(unit for unit in units if unit[0] & 31 in (7, 8)),
+        layers=frozenset((0,)),
+    )
+
+
+def _read_hevc(units: list[bytes]) -> AccessUnit:
+    slices = [unit for unit in units if len(unit) > 1 and unit[0] >> 1 & 63 < 32]
+    if not slices:
+        raise ValueError("no slice in the packet")
+    kinds = [unit[0] >> 1 & 63 for unit in slices]
+    return AccessUnit(
+        random_access=16 <= kinds[0] <= 23,
+        # Sub-layer non-reference pictures have the even types below 16.
+        disposable=all(kind < 16 and kind % 2 == 0 for kind in kinds),
+        parameter_sets=tuple(unit for unit in units if 32 <= unit[0] >> 1 & 63 <= 34),
+        layers=frozenset((unit[1] & 7) - 1 for unit in slices),
+    )

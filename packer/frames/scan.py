@@ -1,0 +1,343 @@
+"""Making a frame table: one decode of the whole video, and the proof that the table holds.
+
+Container time stamps are not trusted for frame numbers (AVI has none, edit lists and open
+GOPs shift them): packet j is decoded with `pts = j`, and the order in which the j come
+out is the order of the frames. The same decode shows that the video is decodable.
+
+The table must give the frames of that decode from every random-access point, with the
+disposable packets and without. For H.264 whose parameter sets never change this follows
+from the standard (an IDR picture resets the decoder, clause 8.2.1; nothing refers to a
+picture of nal_ref_idc 0, clause 7.4.1), so a few frames are decoded by the table as a
+check of the assumptions. For everything else all of them are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from clipshards.packer.format.checksums import crc32c
+from clipshards.packer.format.errors import DecodeError, MediaError
+from clipshards.packer.format.frame_table import (
+    CORRUPT,
+    DISPOSABLE,
+    FLAGS,
+    NO_PICTURE,
+    NO_PTS,
+    RANDOM_ACCESS,
+    RANK,
+    FrameTable,
+    empty_frame_table,
+)
+from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.frames.decode import (
+    FrameConverter,
+    Pixels,
+    iter_pictures,
+    open_container,
+    video_stream,
+)
+from clipshards.packer.frames.mp4 import check_not_truncated
+from clipshards.packer.frames.nal import AccessUnit, nal_length_size, read_access_unit
+from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
+
+# Matroska and WebM report a block's position, the payload stands a few bytes behind it.
+_BLOCK_HEADER = 64
+# Packets behind a random-access point among which the spot check looks for its second frame.
+_SPOT_REACH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class VideoScan:
+    """What one decode of a video found."""
+
+    info: VideoInfo
+    table: FrameTable
+    """Empty when `info.no_table_because` says why."""
+
+
+class _NoTableError(Exception):
+    """The video decodes, but no table can stand for it; the text says why."""
+
+
+def scan_video(data: bytes) -> VideoScan:
+    """Return the description and the frame table of the video in `data`.
+
+    Args:
+        data: A whole mp4, mov, Matroska, WebM or AVI file.
+
+    Raises:
+        MediaError: No video stream, cut short, not decodable to its end, or frames of
+            changing size.
+    """
+    try:
+        with open_container(data) as container:
+            stream = video_stream(container)
+            if stream is None:
+                raise MediaError("no video stream in the file")
+            check_not_truncated(data)
+            return _scan(data, container, stream)
+    except av.FFmpegError as exc:
+        raise MediaError(f"not a readable mp4, mov, mkv, webm or avi: {exc.strerror}") from exc
+
+
+def _scan(data: bytes, container: InputContainer, stream: VideoStream) -> VideoScan:
+    info = _describe(container, stream)
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    reason = ""
+    table = empty_frame_table()
+    units: list[AccessUnit] = []
+    try:
+        table, units = _tabulate(data, packets, info)
+    except _NoTableError as exc:
+        reason = str(exc)
+    provable = (
+        info.codec == "h264"
+        and _parameter_sets_constant(info, units)
+        and not (table[:, FLAGS] & CORRUPT).any()
+    )
+    watched = _spot_packets(table) if provable else np.arange(len(table))
+    decode = _SequentialDecode(stream, set(watched.tolist()))
+    ranks = decode.run(packets)
+    info = replace(
+        info,
+        frames=decode.frames,
+        width=decode.width,
+        height=decode.height,
+        rotation=decode.rotation,
+        reorder_depth=stream.codec_context.reorder_depth,
+    )
+    if not reason:
+        table[:, RANK] = ranks
+        try:
+            _settle(table)
+            if decode.damaged:
+                raise _NoTableError(f"the decoder concealed damage in frame {decode.damaged[0]}")
+            if provable and (ranks == NO_PICTURE).any():
+                # Packets without a picture are outside the argument above; not seen in
+                # well-made files, so they may cost a second decode.
+                raise _NoTableError("an H.264 packet gives no picture")
+            _check_by_decoding(data, info, table, decode.fingerprints, watched)
+        except _NoTableError as exc:
+            reason = str(exc)
+    if reason:
+        info = replace(info, no_table_because=reason)
+        table = empty_frame_table()
+    return VideoScan(info, table)
+
+
+def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
+    """Return what is known before decoding."""
+    context = stream.codec_context
+    extradata = context.extradata or b""
+    duration_s = 0.0
+    if stream.duration and stream.time_base:
+        duration_s = float(stream.duration * stream.time_base)
+    elif container.duration:
+        duration_s = container.duration / av.time_base
+    return VideoInfo(
+        codec=context.name,
+        codec_tag=context.codec_tag,
+        extradata=extradata,
+        nal_length_size=nal_length_size(context.name, extradata),
+        pixel_format=context.pix_fmt or "",
+        coded_width=context.coded_width,
+        coded_height=context.coded_height,
+        width=context.width,
+        height=context.height,
+        color_range=int(context.color_range),
+        color_space=int(context.colorspace),
+        color_primaries=int(context.color_primaries),
+        color_transfer=int(context.color_trc),
+        field_order=int(context.field_order),
+        sample_aspect=_pair(stream.sample_aspect_ratio),
+        time_base=_pair(stream.time_base),
+        rate=_pair(stream.average_rate),
+        duration_s=duration_s,
+        claimed_frames=stream.frames,
+        frame_table="decode",
+    )
+
+
+def _pair(value: Fraction | None) -> tuple[int, int]:
+    return (0, 1) if value is None else (value.numerator, value.denominator)
+
+
+def _tabulate(
+    data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
+) -> tuple[FrameTable, list[AccessUnit]]:
+    """Return the table without ranks, and what the NAL units say where there are any."""
+    table = np.empty((len(packets), 5), dtype=np.int64)
+    units = []
+    has_nal_units = info.codec in ("h264", "hevc")
+    for row, packet in zip(table, packets, strict=True):
+        payload = bytes(packet)
+        place = -1 if packet.pos is None else packet.pos
+        if place < 0 or not data.startswith(payload, place):
+            place = data.find(payload, max(place, 0), max(place, 0) + len(payload) + _BLOCK_HEADER)
+        if place < 0:
+            raise _NoTableError("the container does not store each packet in one piece")
+        flags = CORRUPT * (packet.is_corrupt or packet.is_discard)
+        if has_nal_units:
+            try:
+                unit = read_access_unit(info.codec, payload, info.nal_length_size)
+            except ValueError as exc:
+                raise _NoTableError(str(exc)) from exc
+            units.append(unit)
+            flags |= RANDOM_ACCESS * unit.random_access | DISPOSABLE * unit.disposable
+        else:
+            flags |= RANDOM_ACCESS * packet.is_keyframe
+        pts = NO_PTS if packet.pts is None else packet.pts
+        row[:] = place, len(payload), flags, NO_PICTURE, pts
+    if not len(table) or not table[0, FLAGS] & RANDOM_ACCESS:
+        raise _NoTableError("the video does not begin with a random-access point")
+    if len(frozenset().union(*(unit.layers for unit in units))) > 1:
+        # With temporal layers, "not referred to" holds inside a layer only.
+        table[:, FLAGS] &= ~DISPOSABLE
+    return table, units
+
+
+def _parameter_sets_constant(info: VideoInfo, units: list[AccessUnit]) -> bool:
+    """Return whether every packet is decoded with the parameter sets of the extradata."""
+    inside = {sets for unit in units for sets in unit.parameter_sets}
+    return bool(units) and bool(info.extradata) and all(s in info.extradata for s in inside)
+
+
+def _settle(table: FrameTable) -> None:
+    """Make flags fit the ranks, or raise _NoTableError where they cannot."""
+    rank = table[:, RANK]
+    pictures = picture_packets(table)
+    # A packet without a picture may be the second field of the one before it.
+    silent = np.flatnonzero(rank == NO_PICTURE)
+    table[silent, FLAGS] &= ~DISPOSABLE
+    table[np.maximum(silent - 1, 0), FLAGS] &= ~DISPOSABLE
+    # Decoding cannot begin where no picture comes out.
+    table[silent, FLAGS] &= ~RANDOM_ACCESS
+    if not table[0, FLAGS] & RANDOM_ACCESS or (entry_packets(table, pictures) < 0).any():
+        raise _NoTableError("a picture precedes the first random-access point")
+
+
+def _spot_packets(table: FrameTable) -> Packets:
+    """Return the packets whose frames the check of a provable table looks at.
+
+    The first and the last random-access point, and behind each a picture that is decoded
+    with a disposable one left out before it.
+    """
+    flags = table[:, FLAGS]
+    points = np.flatnonzero(flags & RANDOM_ACCESS)
+    chosen: list[int] = []
+    for point in {int(points[0]), int(points[-1])} if len(points) else ():
+        chosen.append(point)
+        reach = flags[point + 1 : point + 1 + _SPOT_REACH]
+        if (reach & RANDOM_ACCESS).any():
+            reach = reach[: int(np.argmax(reach & RANDOM_ACCESS))]
+        left_out = np.flatnonzero(reach & DISPOSABLE)
+        after = np.flatnonzero(~reach & DISPOSABLE)
+        if len(left_out):
+            after = after[after > left_out[0]]
+        if len(after):
+            chosen.append(point + 1 + int(after[0]))
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+class _SequentialDecode:
+    """The decode from the start that defines the frames."""
+
+    def __init__(self, stream: VideoStream, watched: set[int]) -> None:
+        self.frames = 0
+        self.width = self.height = self.rotation = 0
+        self.damaged: list[int] = []
+        """Frames that the decoder flagged as concealed."""
+        self.fingerprints: dict[int, int] = {}
+        """Packet -> fingerprint of its picture, for the watched packets."""
+        self._stream = stream
+        self._watched = watched
+        self._converter = FrameConverter()
+
+    def run(self, packets: list["Packet[VideoStream]"]) -> Packets:
+        """Decode all packets; return the display rank of each, -1 for no picture.
+
+        Raises:
+            MediaError: The decoder gave up, or gave nothing, or frames of two sizes.
+        """
+        ranks = np.full(len(packets), NO_PICTURE, dtype=np.int64)
+        context = self._stream.codec_context
+        try:
+            for number, packet in enumerate(packets):
+                if packet.is_corrupt:
+                    raise MediaError(f"packet {number} is cut short or damaged")
+                packet.pts = number
+                for frame in context.decode(packet):
+                    self._take(frame, ranks)
+            for frame in context.decode(None):
+                self._take(frame, ranks)
+        except av.FFmpegError as exc:
+            raise MediaError(
+                f"decoding stopped behind frame {self.frames - 1}: {exc.strerror}"
+            ) from exc
+        if not self.frames:
+            raise MediaError("no frame could be decoded")
+        return ranks
+
+    def _take(self, frame: VideoFrame, ranks: Packets) -> None:
+        if not self.frames:
+            self.width, self.height, self.rotation = frame.width, frame.height, frame.rotation
+        if (frame.width, frame.height) != (self.width, self.height):
+            raise MediaError(
+                f"frame {self.frames} is {frame.width}x{frame.height}, "
+                f"the frames before it are {self.width}x{self.height}"
+            )
+        if frame.is_corrupt:
+            self.damaged.append(self.frames)
+        if frame.pts is not None and 0 <= frame.pts < len(ranks):
+            ranks[frame.pts] = self.frames
+            if frame.pts in self._watched:
+                self.fingerprints[frame.pts] = _fingerprint(self._converter.rgb(frame))
+        self.frames += 1
+
+
+def _fingerprint(rgb: Pixels) -> int:
+    return crc32c(rgb.tobytes())
+
+
+def _check_by_decoding(
+    data: bytes,
+    info: VideoInfo,
+    table: FrameTable,
+    fingerprints: dict[int, int],
+    watched: Packets,
+) -> None:
+    """Decode the watched packets by the table, as a reader will.
+
+    Raises:
+        _NoTableError: A frame is missing, or is not what the sequential decode gave.
+    """
+    if info.frames != np.count_nonzero(table[:, RANK] != NO_PICTURE):
+        raise _NoTableError("two frames came out of one packet")
+    for packets in _subsets(table, watched):
+        try:
+            for packet, rgb in iter_pictures(data, table[packets, RANK], info=info, table=table):
+                if fingerprints[packet] != _fingerprint(rgb):
+                    raise _NoTableError(
+                        f"frame {table[packet, RANK]} decodes differently by the table"
+                    )
+        except DecodeError as exc:
+            raise _NoTableError(f"decoding by the table: {exc}") from exc
+
+
+def _subsets(table: FrameTable, watched: Packets) -> Iterator[Packets]:
+    """Yield the watched pictures of each random-access point, and those not disposable again."""
+    watched = watched[table[watched, RANK] != NO_PICTURE]
+    entries = entry_packets(table, watched)
+    disposable = (table[watched, FLAGS] & DISPOSABLE) != 0
+    for entry in np.unique(entries):
+        served = entries == entry
+        yield watched[served]
+        if (served & disposable).any() and not (served & disposable == served).all():
+            yield watched[served & ~disposable]

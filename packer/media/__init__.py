@@ -1,0 +1,1 @@
+"""Media that is made or changed, as against copied."""
