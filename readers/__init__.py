@@ -1,0 +1,56 @@
+"""Reading: shards become clips and batches.
+
+    from clipshards.readers import ShardDataset, UniformClip, open_dataset
+
+Names are loaded when first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clipshards.readers.batches import BatchPosition
+    from clipshards.readers.clips import Clip, DenseClip, UniformClip
+    from clipshards.readers.collate import collate_items
+    from clipshards.readers.data import ShardDataset, ShardMapDataset
+    from clipshards.readers.integrity import Finding, VerifyReport, verify
+    from clipshards.readers.items import VideoItem
+    from clipshards.readers.split import Split, open_dataset
+
+_HOME = {
+    "BatchPosition": "batches",
+    "Clip": "clips",
+    "DenseClip": "clips",
+    "Finding": "integrity",
+    "ShardDataset": "data",
+    "ShardMapDataset": "data",
+    "Split": "split",
+    "UniformClip": "clips",
+    "VerifyReport": "integrity",
+    "VideoItem": "items",
+    "collate_items": "collate",
+    "open_dataset": "split",
+    "verify": "integrity",
+}
+
+__all__ = [
+    "BatchPosition",
+    "Clip",
+    "DenseClip",
+    "Finding",
+    "ShardDataset",
+    "ShardMapDataset",
+    "Split",
+    "UniformClip",
+    "VerifyReport",
+    "VideoItem",
+    "collate_items",
+    "open_dataset",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

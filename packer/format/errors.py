@@ -10,6 +10,7 @@
             CorruptShardError           the bytes are not the ones that were packed
         DecodeError                 a part is as packed and yet cannot be decoded
         StorageError                a location cannot be read or written
+            NotFoundError               no data set, split or sample of that name
 
 Wrong arguments are `ValueError` and `TypeError`, as everywhere in Python.
 """
@@ -53,3 +54,7 @@ class DecodeError(DatasetError):
 
 class StorageError(DatasetError):
     """Reading or writing a location failed."""
+
+
+class NotFoundError(StorageError):
+    """There is no data set, split or sample of the name that was given."""

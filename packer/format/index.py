@@ -54,7 +54,7 @@ class ShardIndex:
     summary: dict[str, list[Any]] = field(default_factory=dict)
     """Column name to one value per sample; the columns are the task's."""
     parts: dict[str, PartColumns] = field(default_factory=dict)
-    """Part name to its columns, of the parts that occur."""
+    """Part name to its columns, of the parts that occur, in the order of the task."""
 
     def encode(self) -> bytes:
         """Return the payload of the `__index__` member."""
@@ -109,12 +109,14 @@ class ShardIndex:
             },
             where=where,
         )
-        parts = {}
-        for name, columns in value["parts"].items():
+        for name in value["parts"]:
             if name not in task.parts:
                 raise FormatError(f"{where}.parts: {name!r} is not a part of task {task.name}")
-            check_schema(columns, _PART_SCHEMA, where=f"{where}.parts.{name}")
-            parts[name] = PartColumns(**columns)
+        parts = {}
+        for name in task.parts:
+            if name in value["parts"]:
+                check_schema(value["parts"][name], _PART_SCHEMA, where=f"{where}.parts.{name}")
+                parts[name] = PartColumns(**value["parts"][name])
         samples = value["samples"]
         index = ShardIndex(
             task=task.name,

@@ -1,4 +1,4 @@
-"""One look at the box structure of mp4 and mov: was the file cut short?
+"""One look at the box structure of mp4 and mov, to see whether the file was cut short.
 
 FFmpeg reads a cut file with its index in front up to the cut and then ends as if that
 were all; the sizes of the top-level boxes (ISO/IEC 14496-12, 4.2) tell.

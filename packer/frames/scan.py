@@ -111,6 +111,8 @@ def _scan(data: bytes, container: InputContainer, stream: VideoStream) -> VideoS
         width=decode.width,
         height=decode.height,
         rotation=decode.rotation,
+        coded_width=stream.codec_context.coded_width,
+        coded_height=stream.codec_context.coded_height,
         reorder_depth=stream.codec_context.reorder_depth,
     )
     if not reason:
@@ -147,8 +149,6 @@ def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
         extradata=extradata,
         nal_length_size=nal_length_size(context.name, extradata),
         pixel_format=context.pix_fmt or "",
-        coded_width=context.coded_width,
-        coded_height=context.coded_height,
         width=context.width,
         height=context.height,
         color_range=int(context.color_range),

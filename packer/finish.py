@@ -1,0 +1,92 @@
+"""The end of packing a split: rejects, manifest, side files; then the build folder goes."""
+
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from clipshards.packer.format.checksums import sha256_hex
+from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest
+from clipshards.packer.format.names import (
+    BUILD_FOLDER,
+    MANIFEST_NAME,
+    REJECTS_NAME,
+    sample_key,
+)
+from clipshards.packer.format.rejects import RejectRow, encode_rejects
+from clipshards.packer.interop import wids_index
+from clipshards.packer.plan import Plan
+from clipshards.packer.receipts import Receipt
+from clipshards.packer.records import Reject
+from clipshards.packer.storage import Storage
+
+
+def rejects_of_plan(plan: Plan) -> list[RejectRow]:
+    """Return the entries that were rejected before any media was opened."""
+    split = plan.request["split"]
+    return [
+        RejectRow(
+            ordinal=ordinal,
+            key=sample_key(split, ordinal),
+            id=entry.id,
+            origin=str(entry.origin),
+            error=entry.error,
+            message=entry.message,
+        )
+        for ordinal, entry in enumerate(plan.entries)
+        if isinstance(entry, Reject)
+    ]
+
+
+def write_manifest(
+    storage: Storage, plan: Plan, receipts: Sequence[Receipt], rejects: Sequence[RejectRow]
+) -> Manifest:
+    """Write `rejects.jsonl` and then the manifest, which makes the split exist; return it."""
+    split: str = plan.request["split"]
+    labels: LabelMode = plan.request["labels"]
+    staging = f"{split}/{BUILD_FOLDER}"
+    lines = encode_rejects(rejects)
+    manifest = Manifest(
+        task="video",
+        split=split,
+        labels=labels,
+        class_names=tuple(plan.request["class_names"]),
+        recipe=plan.request["recipe"],
+        # A video is worth a request of its own; the order may part all neighbours.
+        run_length=1,
+        request_digest=plan.request_digest,
+        plan_digest=plan.digest,
+        accounting=Accounting(
+            entries=len(plan.entries),
+            packed=sum(receipt.entry.samples for receipt in receipts),
+            rejected=len(rejects),
+            excluded=0,
+        ),
+        rejects_sha256=sha256_hex(lines),
+        made_with=made_with(),
+        shards=tuple(receipt.entry for receipt in receipts),
+    )
+    data = manifest.encode()
+    # What cannot be read back must not be written.
+    Manifest.decode(data, where=MANIFEST_NAME)
+    storage.put(f"{split}/{REJECTS_NAME}", lines, staging=staging)
+    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=staging)
+    return manifest
+
+
+def settle(storage: Storage, manifest: Manifest) -> None:
+    """Write the files for other tools and remove the build folder; safe to do again."""
+    staging = f"{manifest.split}/{BUILD_FOLDER}"
+    storage.put(f"{manifest.split}.wids.json", wids_index(manifest), staging=staging)
+    storage.remove_folder(staging)
+
+
+def made_with() -> dict[str, str]:
+    """Return versions of the tools that shape the bytes, and the platform."""
+    return {
+        "clipshards": version("clipshards"),
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "av": version("av"),
+        "platform": f"{sys.platform}-{platform.machine()}",
+    }

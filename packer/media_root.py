@@ -1,0 +1,60 @@
+"""The folder that record paths start from, and the guard that keeps them inside it."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipshards.packer.format.errors import MediaError
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRoot:
+    """Media files by the paths of records.
+
+    The guard is one of names: `..` and absolute paths may not lead out of the root.
+    Symbolic links inside the root are followed, as data sets are often laid out by them.
+    """
+
+    folder: Path
+    allow_outside: bool = False
+    """Let paths lead out of the root."""
+
+    def locate(self, path: str) -> Path:
+        """Return where the media of a record is.
+
+        Raises:
+            MediaError: The path leaves the root.
+        """
+        root = os.path.abspath(self.folder)  # noqa: PTH100 - resolve() would follow links
+        full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118
+        if not self.allow_outside and os.path.commonpath((root, full)) != root:
+            raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
+        return Path(full)
+
+    def size(self, path: str) -> int | None:
+        """Return the size of a record's media in bytes, None if it is not to be had."""
+        try:
+            return self.locate(path).stat().st_size
+        except (MediaError, OSError):
+            return None
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a record's media.
+
+        Raises:
+            MediaError: Outside the root, missing, unreadable or empty.
+        """
+        try:
+            file = self.locate(path)
+            # A pipe or a device would block, or never end.
+            if not stat.S_ISREG(file.stat().st_mode):
+                raise MediaError(f"{path!r}: not a regular file")
+            data = file.read_bytes()
+        except FileNotFoundError:
+            raise MediaError(f"{path!r}: no such file under the media root") from None
+        except OSError as exc:
+            raise MediaError(f"{path!r}: cannot be read: {exc.strerror}") from exc
+        if not data:
+            raise MediaError(f"{path!r}: the file is empty (0 bytes)")
+        return data

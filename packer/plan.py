@@ -1,0 +1,233 @@
+"""The plan of a split: which entries go into which shard, decided before media is opened.
+
+It is made once and stored; a shard is a pure function of (plan, media bytes), so that any
+process can make it, make it again, or go on where another was killed.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.checksums import sha256_hex
+from clipshards.packer.format.manifest import LabelMode
+from clipshards.packer.format.names import VERSION
+from clipshards.packer.format.tar import member_bytes
+from clipshards.packer.format.versions import check_version
+from clipshards.packer.recipe import Recipe
+from clipshards.packer.records import Origin, Reject, VideoRecord
+
+PLAN_FORMAT = "clipshards-plan"
+
+# A sample's own share beside its media: three headers and the json, and a frame table.
+_EXPECTED_SIDE_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for: all that decides the bytes, except the media themselves."""
+
+    split: str
+    labels: LabelMode
+    class_names: tuple[str, ...]
+    recipe: Recipe
+    seed: int | None
+    """Of the order in the shards; None keeps the order of the annotation."""
+    shard_size: int
+    """Bytes that a shard should have, about."""
+    allow_outside: bool
+    """Whether record paths may lead out of the media root."""
+    records_digest: str
+    """sha256 of the parsed entries."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a JSON value."""
+        return {
+            "split": self.split,
+            "labels": self.labels,
+            "class_names": list(self.class_names),
+            "recipe": self.recipe.to_json(),
+            "order": "kept" if self.seed is None else f"shuffled, seed {self.seed}",
+            "shard_size": self.shard_size,
+            "allow_outside": self.allow_outside,
+            "records_digest": self.records_digest,
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the request."""
+        return sha256_hex(encode_json(self.to_json()))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request, and the shards that it comes to."""
+
+    request: dict[str, Any]
+    """`Request.to_json()`."""
+    entries: tuple[VideoRecord | Reject, ...]
+    """All entries in annotation order; an entry's place is its ordinal."""
+    shards: tuple[tuple[int, ...], ...]
+    """Ordinals of each shard's records, in the order of the shard."""
+
+    @property
+    def request_digest(self) -> str:
+        """sha256 of the request."""
+        return sha256_hex(encode_json(self.request))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the stored plan."""
+        return sha256_hex(self.encode())
+
+    def differences(self, request: Request) -> str:
+        """Return what a request asks otherwise than this plan's, in words; empty for nothing."""
+        asked = request.to_json()
+        words = []
+        for name in sorted(asked):
+            old, new = repr(self.request.get(name)), repr(asked[name])
+            if old != new and name == "records_digest":
+                words.append("the entries of the annotation")
+            elif old != new:
+                words.append(f"{name}: planned {old[:60]}, now {new[:60]}")
+        return "; ".join(words)
+
+    def encode(self) -> bytes:
+        """Return the bytes of the stored plan."""
+        return encode_json(
+            {
+                "format": PLAN_FORMAT,
+                "version": VERSION,
+                "request": self.request,
+                "entries": [_entry_to_json(entry) for entry in self.entries],
+                "shards": [list(shard) for shard in self.shards],
+            }
+        )
+
+    @staticmethod
+    def decode(data: bytes, *, where: str) -> "Plan":
+        """Return the plan in `data`.
+
+        Raises:
+            FormatError: Not a plan of this version.
+        """
+        value = decode_json(data, where=where)
+        check_version(value, PLAN_FORMAT, where=where)
+        check_schema(
+            value,
+            {
+                "format": str,
+                "version": int,
+                "request": dict,
+                "entries": [_ENTRY_SCHEMA],
+                "shards": [[int]],
+            },
+            where=where,
+        )
+        return Plan(
+            value["request"],
+            tuple(_entry_from_json(entry) for entry in value["entries"]),
+            tuple(tuple(shard) for shard in value["shards"]),
+        )
+
+
+_ENTRY_SCHEMA = {
+    "path": str,
+    "labels": [int],
+    "id": str,
+    "origin": (str, int, int),
+    "error": str,
+    "message": str,
+}
+
+
+def _entry_to_json(entry: VideoRecord | Reject) -> dict[str, Any]:
+    origin = entry.origin or Origin("")
+    value: dict[str, Any] = {
+        "path": "",
+        "labels": [],
+        "id": entry.id,
+        "origin": [origin.file, origin.line, origin.index],
+        "error": "",
+        "message": "",
+    }
+    if isinstance(entry, Reject):
+        return value | {"error": entry.error, "message": entry.message}
+    return value | {"path": entry.path, "labels": list(entry.labels)}
+
+
+def _entry_from_json(value: dict[str, Any]) -> VideoRecord | Reject:
+    origin = Origin(*value["origin"])
+    if value["error"]:
+        return Reject(value["message"], value["error"], value["id"], origin)
+    return VideoRecord(value["path"], tuple(value["labels"]), value["id"], origin)
+
+
+def digest_of_entries(entries: Iterable[VideoRecord | Reject]) -> str:
+    """Return the sha256 that stands for the parsed annotation in a request."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(encode_json(_entry_to_json(entry)) + b"\n")
+    return digest.hexdigest()
+
+
+def make_plan(
+    request: Request, entries: Sequence[VideoRecord | Reject], sizes: Sequence[int | None]
+) -> Plan:
+    """Return the plan for a request.
+
+    Args:
+        request: What the user asked for.
+        entries: All entries in annotation order.
+        sizes: Media bytes of each entry; None where it is not to be had, which counts as
+            the mean of the others.
+    """
+    ordinals = [i for i, entry in enumerate(entries) if isinstance(entry, VideoRecord)]
+    if request.seed is not None:
+        ordinals.sort(key=lambda ordinal: _shuffle_key(request.seed, ordinal))
+    known = [size for i in ordinals if (size := sizes[i]) is not None]
+    mean = sum(known) // len(known) if known else 0
+    expected = [
+        member_bytes(mean if (size := sizes[i]) is None else size) + _EXPECTED_SIDE_BYTES
+        for i in ordinals
+    ]
+    shards = cut_evenly(expected, request.shard_size)
+    return Plan(
+        request.to_json(),
+        tuple(entries),
+        tuple(tuple(ordinals[start:stop]) for start, stop in shards),
+    )
+
+
+def _shuffle_key(seed: int | None, ordinal: int) -> bytes:
+    # A hash and not a random generator: the same in every release of every library.
+    return hashlib.sha256(f"{seed}:{ordinal}".encode()).digest()
+
+
+def cut_evenly(sizes: Sequence[int], target: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of consecutive pieces of about `target`, all of similar size.
+
+    The number of pieces is the total over the target, rounded; an element goes where its
+    middle falls. No piece is empty.
+
+    >>> cut_evenly([10, 10, 10, 10, 10], 20)
+    [(0, 2), (2, 3), (3, 5)]
+    """
+    total = sum(sizes)
+    # Halves round up, as a shard below its size is better than one far above.
+    count = max(1, (2 * total + target) // (2 * target))
+    pieces = []
+    start = before = piece = 0
+    for place, size in enumerate(sizes):
+        # The piece of the element's middle, in integers: floats would round by platform.
+        belongs = min((2 * before + size) * count // (2 * total), count - 1) if total else 0
+        if belongs != piece and place > start:
+            pieces.append((start, place))
+            start = place
+        piece = belongs
+        before += size
+    if len(sizes) > start:
+        pieces.append((start, len(sizes)))
+    return pieces

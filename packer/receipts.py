@@ -1,0 +1,55 @@
+"""Receipts: one small file for each finished shard, so that a killed job can go on.
+
+A shard with a receipt is done. A shard without one is made again, which gives the same
+bytes; so a crash between the two costs one shard's work and nothing else.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.manifest import ShardEntry
+from clipshards.packer.format.names import BUILD_FOLDER
+from clipshards.packer.format.rejects import REJECT_SCHEMA, RejectRow
+from clipshards.packer.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One finished shard."""
+
+    plan_digest: str
+    entry: ShardEntry
+    rejects: tuple[RejectRow, ...]
+
+
+def store_receipt(storage: Storage, split: str, receipt: Receipt) -> None:
+    """Store the receipt of a shard that stands under its final name."""
+    value = {
+        "plan_digest": receipt.plan_digest,
+        "entry": asdict(receipt.entry),
+        "rejects": [asdict(reject) for reject in receipt.rejects],
+    }
+    name = _receipt_name(split, receipt.entry.name)
+    storage.put(name, encode_json(value), staging=f"{split}/{BUILD_FOLDER}")
+
+
+def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> Receipt | None:
+    """Return the receipt of a shard made by this plan, None if the shard must be made."""
+    name = _receipt_name(split, shard)
+    if storage.size(name) is None:
+        return None
+    value: dict[str, Any] = decode_json(storage.read_all(name), where=name)
+    check_schema(
+        value,
+        {"plan_digest": str, "entry": dict, "rejects": [REJECT_SCHEMA]},
+        where=name,
+    )
+    entry = ShardEntry(**value["entry"])
+    if value["plan_digest"] != plan_digest or storage.size(f"{split}/{shard}") != entry.bytes:
+        return None
+    return Receipt(plan_digest, entry, tuple(RejectRow(**row) for row in value["rejects"]))
+
+
+def _receipt_name(split: str, shard: str) -> str:
+    return f"{split}/{BUILD_FOLDER}/{shard}.json"

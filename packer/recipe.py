@@ -1,0 +1,29 @@
+"""The recipe: how media become parts."""
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from clipshards.packer.format.video import FrameTableMode
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How media become parts; the default keeps the source's bytes untouched."""
+
+    media: str = "copy"
+    """`copy`: the source's bytes."""
+    frame_table: FrameTableMode = "decode"
+    """`decode`: one decode per video, which also proves it decodable. `none`: videos are
+    packed unopened, and readers decode them from their start."""
+
+    def __post_init__(self) -> None:
+        if self.media != "copy":
+            raise ValueError(f"recipe {self.media!r}: only 'copy' is there yet")
+        if self.frame_table not in get_args(FrameTableMode):
+            raise ValueError(
+                f"frame table {self.frame_table!r}: expected one of {get_args(FrameTableMode)}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as the index and the manifest hold it."""
+        return {"media": self.media, "frame_table": self.frame_table}

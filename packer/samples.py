@@ -1,0 +1,76 @@
+"""One record becomes one sample: its parts as bytes, and its row of the index."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.frame_table import empty_frame_table
+from clipshards.packer.format.tar import MAX_SIZE
+from clipshards.packer.format.tasks import PART_KINDS, VideoJson
+from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
+from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.recipe import Recipe
+from clipshards.packer.records import VideoRecord
+
+# Names under which the same containers also go.
+_SUFFIX_OF = {suffix: suffix for suffix in VIDEO_SUFFIXES} | {"m4v": "mp4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What goes into a shard for one record."""
+
+    id: str
+    origin: str
+    items: int
+    summary: dict[str, Any]
+    """One value for each summary column of the task."""
+    parts: dict[str, bytes]
+    """Part name to bytes, in the order of the task's table."""
+
+
+def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> Sample:
+    """Return the sample of a video record.
+
+    Raises:
+        MediaError: The media is missing, of an unknown kind, too large, or (with the
+            frame table made by decoding) not decodable.
+    """
+    suffix = PurePosixPath(record.path).suffix.lower().removeprefix(".")
+    if suffix not in _SUFFIX_OF:
+        raise MediaError(
+            f"{record.path!r}: expected a name ending in {', '.join('.' + s for s in _SUFFIX_OF)}"
+        )
+    data = root.read(record.path)
+    if len(data) > MAX_SIZE:
+        raise MediaError(f"{record.path!r}: {len(data)} bytes, a tar member holds {MAX_SIZE}")
+    info, table = VideoInfo(), empty_frame_table()
+    if recipe.frame_table == "decode":
+        # PyAV is loaded with the first video that is opened, not with the package.
+        from clipshards.packer.frames.scan import scan_video
+
+        try:
+            scan = scan_video(data)
+        except MediaError as exc:
+            raise MediaError(f"{record.path!r}: {exc}") from exc
+        info, table = scan.info, scan.table
+    name = record.id or record.path
+    about = VideoJson(name, str(record.origin), record.labels, info)
+    return Sample(
+        id=name,
+        origin=str(record.origin),
+        items=1,
+        summary={
+            "labels": list(record.labels),
+            "frames": info.frames,
+            "duration_s": info.duration_s,
+            "width": info.width,
+            "height": info.height,
+        },
+        parts={
+            "json": PART_KINDS["json"].encode(about),
+            "frames.npy": PART_KINDS["frames.npy"].encode(table),
+            _SUFFIX_OF[suffix]: data,
+        },
+    )

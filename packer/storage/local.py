@@ -1,0 +1,196 @@
+"""A folder as storage: temporary name, fsync, rename; ranges by pread."""
+
+import os
+import secrets
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from clipshards.packer.format.errors import StorageError
+from clipshards.packer.storage.base import Write
+
+# Below the customary limit of 1,024 open files, for a few threads.
+_KEPT_OPEN = 128
+# Linux moves at most 2**31 - 4096 bytes in one call.
+_MOST_PER_CALL = 1 << 30
+
+
+class _Descriptor:
+    """An open file that closes with its last reference."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, path: Path) -> None:
+        self.number = -1
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+class _PerThread(threading.local):
+    """Open files of one thread: an eviction cannot close what another thread reads."""
+
+    def __init__(self) -> None:
+        self.descriptors: OrderedDict[str, _Descriptor] = OrderedDict()
+
+
+class LocalStorage:
+    """A folder on disk; see `Storage` for the methods."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._root = Path(url).absolute()
+        self._open = _PerThread()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalStorage, (str(self._root),)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on; fewer only where the file ends."""
+        try:
+            descriptor = self._descriptor(name)
+            data = os.pread(descriptor, min(size, _MOST_PER_CALL), offset)
+            while 0 < len(data) < size:
+                more = os.pread(
+                    descriptor, min(size - len(data), _MOST_PER_CALL), offset + len(data)
+                )
+                if not more:
+                    break
+                data += more
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+        return data
+
+    def read_all(self, name: str) -> bytes:
+        """Return the whole file."""
+        try:
+            return self._path(name).read_bytes()
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
+    def size(self, name: str) -> int | None:
+        """Return the file's size in bytes, None if there is no such file."""
+        try:
+            path = self._path(name)
+            return path.stat().st_size if path.is_file() else None
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files directly in `folder`, sorted."""
+        return self._listed(self._path(folder), files=True)
+
+    def folders(self) -> list[str]:
+        """Return the names of all folders directly in the location, sorted."""
+        return self._listed(self._root, files=False)
+
+    def _listed(self, folder: Path, *, files: bool) -> list[str]:
+        try:
+            with os.scandir(folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_file() == files)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise self._error(folder.name, exc) from exc
+
+    @contextmanager
+    def writer(self, name: str, *, staging: str) -> Iterator[Write]:
+        """Return a context that makes `name` appear whole at its normal end, or not at all."""
+        path = self._path(name)
+        try:
+            with self._staged(staging) as (temporary, descriptor):
+
+                def write(data: bytes) -> None:
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(descriptor, view[:_MOST_PER_CALL]) :]
+
+                yield write
+                os.fsync(descriptor)
+                temporary.replace(path)
+                _sync_folder(path.parent)
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
+    def put(self, name: str, data: bytes, *, staging: str) -> None:
+        """Make `name` hold `data`, whole or not at all; replaces."""
+        with self.writer(name, staging=staging) as write:
+            write(data)
+
+    def put_new(self, name: str, data: bytes, *, staging: str) -> bool:
+        """Make `name` hold `data` unless it exists; return whether it was made here."""
+        path = self._path(name)
+        try:
+            with self._staged(staging) as (temporary, descriptor):
+                os.write(descriptor, data)
+                os.fsync(descriptor)
+                # A link, unlike a rename, does not replace what is there.
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False
+                _sync_folder(path.parent)
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+        return True
+
+    @contextmanager
+    def _staged(self, staging: str) -> Iterator[tuple[Path, int]]:
+        """Return a context with a new file in the staging folder, removed at its end."""
+        folder = self._path(staging)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{secrets.token_hex(8)}.partial"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield temporary, descriptor
+        finally:
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that does not exist is no error."""
+        try:
+            self._path(name).unlink(missing_ok=True)
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder and all in it; one that does not exist is no error."""
+        try:
+            shutil.rmtree(self._path(name))
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
+    def _descriptor(self, name: str) -> int:
+        kept = self._open.descriptors
+        descriptor = kept.pop(name, None) or _Descriptor(self._path(name))
+        kept[name] = descriptor
+        if len(kept) > _KEPT_OPEN:
+            kept.popitem(last=False)
+        return descriptor.number
+
+    def _path(self, name: str) -> Path:
+        parts = name.split("/")
+        if not all(parts) or any(part in (".", "..") or "\0" in part for part in parts):
+            raise ValueError(f"{name!r} is not a name inside {self.url}")
+        return self._root.joinpath(*parts)
+
+    def _error(self, name: str, exc: OSError) -> StorageError:
+        return StorageError(f"{self.url}/{name}: {exc.strerror or exc}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

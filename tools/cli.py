@@ -1,0 +1,98 @@
+"""The command `clipshards`. Only click is loaded here: `--help` must come at once."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from clipshards.packer.format.errors import DatasetError, NotFoundError, PlanError
+
+# Name -> (module and object, first line of its help), in the order of `--help`.
+_COMMANDS = {
+    "pack": ("clipshards.tools.pack:pack", "Pack an annotation and its media into shards."),
+    "info": ("clipshards.tools.info:info", "Print what a data set holds."),
+    "show": ("clipshards.tools.show:show", "Print one sample, found by its key or your id."),
+    "verify": ("clipshards.tools.verify:verify", "Read every byte and say what is damaged."),
+    "demo": ("clipshards.tools.demo:demo", "Generate videos, pack, verify and stream them."),
+}
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        # click would import every command to suggest near names.
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}. There are: {', '.join(_COMMANDS)}.")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"clipshards {version('clipshards')}")
+    ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
+def cli() -> None:
+    """Pack video data sets into checked tar shards, and stream them into PyTorch.
+
+    Exit codes: 0 fine, 1 the data has problems, 2 wrong use.
+    """
+
+
+def main() -> None:
+    """Run the command line, and turn errors into one line and an exit code."""
+    try:
+        cli(prog_name="clipshards", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.UsageError as exc:
+        exc.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted. The same command goes on where this one stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `| head`.
+        sys.stderr.close()
+        sys.exit(0)
+    except (DatasetError, ValueError) as exc:
+        click.echo(f"error: {exc}", err=True)
+        wrong_use = isinstance(exc, NotFoundError | PlanError | ValueError)
+        sys.exit(2 if wrong_use else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""`clipshards pack`: an annotation and its media become shards."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clipshards.tools.printing import bytes_text, print_json, print_pairs, progress_bar
+
+_REJECTS_SHOWN = 10
+
+
+@click.group()
+def pack() -> None:
+    """Pack an annotation and its media into shards."""
+
+
+@pack.command()
+@click.argument("annotation", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--media-root",
+    required=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder that the annotation's paths start from.",
+)
+@click.option("--out", required=True, metavar="LOCATION", help="Folder of the data set.")
+@click.option("--split", required=True, help="Name of the split, as train or val.")
+@click.option("--multi-label", is_flag=True, help="Lines hold one label or more.")
+@click.option("--unlabelled", is_flag=True, help="Lines hold a path alone.")
+@click.option("--delimiter", default=" ", help="Between two fields, once.  [default: one space]")
+@click.option(
+    "--class-names",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text file with the name of class 0, 1, ... on a line each.",
+)
+@click.option(
+    "--frame-table",
+    type=click.Choice(["decode", "none"]),
+    default="decode",
+    show_default=True,
+    help="decode: decode each video once, which proves it whole and lets readers jump. "
+    "none: pack videos unopened.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the order in the shards.")
+@click.option("--keep-order", is_flag=True, help="Keep the annotation's order in the shards.")
+@click.option(
+    "--shard-size",
+    default="256MB",
+    show_default=True,
+    metavar="SIZE",
+    help="Size of a shard, about; a number with kB, MB or GB.",
+)
+@click.option(
+    "--max-rejects",
+    type=click.IntRange(min=0),
+    help="Rejects up to which the split is still finished.  [default: 10, or 1 % if that is more]",
+)
+@click.option("--allow-outside", is_flag=True, help="Let paths lead out of the media root.")
+@click.option("--replan", is_flag=True, help="Replace a split or a plan that stands there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def video(
+    annotation: Path,
+    media_root: str,
+    out: str,
+    split: str,
+    multi_label: bool,
+    unlabelled: bool,
+    delimiter: str,
+    class_names: Path | None,
+    frame_table: Any,
+    seed: int,
+    keep_order: bool,
+    shard_size: str,
+    max_rejects: int | None,
+    allow_outside: bool,
+    replan: bool,
+    as_json: bool,
+) -> None:
+    """Pack a video list, `path label [label ...]` a line.
+
+    A run that was killed goes on when the same command is given again. Entries that
+    cannot be packed are listed with file, line and reason, here and in rejects.jsonl; the
+    exit code is then 1.
+    """
+    from clipshards.packer.annotations.text import read_lines
+    from clipshards.packer.annotations.video_list import VideoList
+    from clipshards.packer.packing import pack as pack_records
+    from clipshards.packer.recipe import Recipe
+
+    if multi_label and unlabelled:
+        raise click.UsageError("--multi-label and --unlabelled exclude each other.")
+    records = VideoList(
+        annotation,
+        labels="many" if multi_label else "none" if unlabelled else "one",
+        delimiter=delimiter.replace("\\t", "\t"),
+    )
+    names = [] if class_names is None else [line for _, line in read_lines(class_names)]
+    with progress_bar(sum(1 for _ in records), "entry", f"pack {split}") as bar:
+        packed_bytes = 0
+
+        def progress(entries: int, media_bytes: int) -> None:
+            nonlocal packed_bytes
+            packed_bytes += media_bytes
+            bar.set_postfix_str(bytes_text(packed_bytes), refresh=False)
+            bar.update(entries)
+
+        report = pack_records(
+            records,
+            out,
+            split=split,
+            media_root=media_root,
+            class_names=names,
+            recipe=Recipe(frame_table=frame_table),
+            seed=None if keep_order else seed,
+            shard_size=parse_size(shard_size),
+            max_rejects=max_rejects,
+            allow_outside=allow_outside,
+            replan=replan,
+            progress=progress,
+        )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _print_report(report)
+    if report.rejects:
+        raise click.exceptions.Exit(1)
+
+
+def _print_report(report: Any) -> None:
+    done = "packed" if report.shards_made else "already packed"
+    click.echo(
+        f"{report.packed} of {report.entries} entries {done} in {report.seconds:.1f} s "
+        f"({report.shards_made} of {report.shards} shards made by this run)"
+    )
+    pairs = [
+        ("split", f"{report.location}/{report.split}"),
+        ("shards", f"{report.shards}, {bytes_text(report.bytes)}"),
+        ("digest", report.content_digest[:12]),
+    ]
+    if report.rejects:
+        pairs.append(
+            ("rejects", f"{len(report.rejects)}, all in {report.split}/rejects.jsonl; the first:")
+        )
+    print_pairs(pairs)
+    for reject in report.rejects[:_REJECTS_SHOWN]:
+        click.echo(f"    {reject.origin}: {reject.message}")
+    click.echo(f"next: clipshards verify {report.location}")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a text like `256MB` stands for.
+
+    Raises:
+        ValueError: Not a number with B, kB, MB, GB or nothing behind it.
+
+    >>> parse_size("256MB"), parse_size("1.5 GB"), parse_size("4096")
+    (256000000, 1500000000, 4096)
+    """
+    units = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+    number = text.strip().rstrip("bBkKmMgG ")
+    unit = text.strip()[len(number) :].strip().lower()
+    try:
+        size = int(float(number) * units[unit])
+    except (ValueError, KeyError, OverflowError):
+        size = 0
+    if size < 1:
+        raise ValueError(f"size {text!r}: expected a number of bytes, or one with kB, MB or GB")
+    return size

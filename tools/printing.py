@@ -1,0 +1,51 @@
+"""How the commands print: byte counts, tables, JSON, progress bars."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def bytes_text(count: float) -> str:
+    """Return a byte count with a decimal unit.
+
+    >>> bytes_text(999), bytes_text(2_088_448)
+    ('999 B', '2.1 MB')
+    """
+    unit = 0
+    while count >= 999.95 and unit < len(_UNITS) - 1:
+        count /= 1000
+        unit += 1
+    return f"{count:.1f} {_UNITS[unit]}" if unit else f"{count:.0f} B"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document for machines."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_pairs(pairs: Sequence[tuple[str, object]], *, indent: int = 2) -> None:
+    """Print names and values in two columns."""
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        click.echo(f"{' ' * indent}{name:<{width}}  {value}")
+
+
+def progress_bar(total: int, unit: str, label: str) -> Any:
+    """Return a tqdm bar on standard error, silent where that is not a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=True,
+        desc=label,
+        file=sys.stderr,
+        disable=None,
+        leave=False,
+        dynamic_ncols=True,
+    )
