@@ -9,7 +9,7 @@ from clipshards.tools.printing import bytes_text
 
 _CLASSES = ("disc a", "disc b", "disc c", "disc d")
 _VIDEOS = {"train": 24, "val": 8}
-_FRAMES = 100
+_FRAMES = 60
 
 
 @click.command()
@@ -34,7 +34,7 @@ def demo(out: str) -> None:
             split=split,
             media_root=media,
             class_names=_CLASSES,
-            shard_size=500_000,
+            shard_size=300_000,
             replan=True,
         )
         click.echo(
@@ -84,7 +84,7 @@ def _generate(media: Path, split: str, count: int) -> Path:
         name = f"{split}/{_CLASSES[label].replace(' ', '_')}_{number:02d}.mp4"
         (media / name).parent.mkdir(parents=True, exist_ok=True)
         seed = number + (1000 if split == "val" else 0)
-        write_video(media / name, frames=_FRAMES, width=320, height=240, seed=seed)
+        write_video(media / name, frames=_FRAMES, width=192, height=144, seed=seed)
         lines.append(f"{name} {label}\n")
     annotation = media / f"{split}.txt"
     annotation.write_text("".join(lines), encoding="utf-8")
