@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -26,7 +27,7 @@ from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
 from clipshards.packer.receipts import Receipt, load_receipt, store_receipt
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import Reject, VideoRecord
-from clipshards.packer.samples import make_video_sample
+from clipshards.packer.samples import make_video_sample, video_part
 from clipshards.packer.shards import ShardWriter
 from clipshards.packer.storage import Storage, open_storage
 
@@ -51,7 +52,9 @@ class PackReport:
     bytes: int
     """Of all shards."""
     content_digest: str
-    """Identity of the split; empty when no manifest was written."""
+    """Identity of the split."""
+    warnings: tuple[str, ...]
+    """What is allowed and may yet not be what was meant."""
     seconds: float = field(compare=False)
 
 
@@ -168,6 +171,7 @@ def pack(
         shards_made=made,
         bytes=manifest.size_bytes,
         content_digest=manifest.content_digest,
+        warnings=_warnings(entries),
         seconds=time.monotonic() - started,
     )
 
@@ -177,6 +181,20 @@ def _label_mode(records: object, labels: LabelMode | None) -> LabelMode:
     if mode not in get_args(LabelMode):
         raise ValueError(f"labels {mode!r}: expected one of {get_args(LabelMode)}")
     return mode
+
+
+def _warnings(entries: Iterable[VideoRecord | Reject]) -> tuple[str, ...]:
+    containers = set()
+    for entry in entries:
+        if isinstance(entry, VideoRecord):
+            with suppress(MediaError):
+                containers.add(video_part(entry.path))
+    if len(containers) < 2:
+        return ()
+    return (
+        f"the split mixes {', '.join(sorted(containers))}: other tools that expect one part "
+        "name a split will skip the rest; clipshards reads them all",
+    )
 
 
 def _discard(storage: Storage, split: str) -> None:

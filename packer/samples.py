@@ -30,6 +30,22 @@ class Sample:
     """Part name to bytes, in the order of the task's table."""
 
 
+def video_part(path: str) -> str:
+    """Return the part name of a video, after its file name.
+
+    Raises:
+        MediaError: Not the name of a video.
+
+    >>> video_part("a/b.M4V")
+    'mp4'
+    """
+    suffix = PurePosixPath(path).suffix.lower().removeprefix(".")
+    if suffix not in _SUFFIX_OF:
+        known = ", ".join(f".{name}" for name in _SUFFIX_OF)
+        raise MediaError(f"{path!r}: expected a name ending in {known}")
+    return _SUFFIX_OF[suffix]
+
+
 def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> Sample:
     """Return the sample of a video record.
 
@@ -37,11 +53,7 @@ def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> S
         MediaError: The media is missing, of an unknown kind, too large, or (with the
             frame table made by decoding) not decodable.
     """
-    suffix = PurePosixPath(record.path).suffix.lower().removeprefix(".")
-    if suffix not in _SUFFIX_OF:
-        raise MediaError(
-            f"{record.path!r}: expected a name ending in {', '.join('.' + s for s in _SUFFIX_OF)}"
-        )
+    part = video_part(record.path)
     data = root.read(record.path)
     if len(data) > MAX_SIZE:
         raise MediaError(f"{record.path!r}: {len(data)} bytes, a tar member holds {MAX_SIZE}")
@@ -71,6 +83,6 @@ def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> S
         parts={
             "json": PART_KINDS["json"].encode(about),
             "frames.npy": PART_KINDS["frames.npy"].encode(table),
-            _SUFFIX_OF[suffix]: data,
+            part: data,
         },
     )

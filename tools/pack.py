@@ -145,6 +145,8 @@ def _print_report(report: Any) -> None:
     print_pairs(pairs)
     for reject in report.rejects[:_REJECTS_SHOWN]:
         click.echo(f"    {reject.origin}: {reject.message}")
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}")
     click.echo(f"next: clipshards verify {report.location}")
 
 

@@ -173,10 +173,10 @@ def _tabulate(
     data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
 ) -> tuple[FrameTable, list[AccessUnit]]:
     """Return the table without ranks, and what the NAL units say where there are any."""
-    table = np.empty((len(packets), 5), dtype=np.int64)
+    rows = []
     units = []
     has_nal_units = info.codec in ("h264", "hevc")
-    for row, packet in zip(table, packets, strict=True):
+    for packet in packets:
         payload = bytes(packet)
         place = -1 if packet.pos is None else packet.pos
         if place < 0 or not data.startswith(payload, place):
@@ -194,7 +194,8 @@ def _tabulate(
         else:
             flags |= RANDOM_ACCESS * packet.is_keyframe
         pts = NO_PTS if packet.pts is None else packet.pts
-        row[:] = place, len(payload), flags, NO_PICTURE, pts
+        rows.append((place, len(payload), flags, NO_PICTURE, pts))
+    table = np.array(rows, dtype=np.int64).reshape(-1, 5)
     if not len(table) or not table[0, FLAGS] & RANDOM_ACCESS:
         raise _NoTableError("the video does not begin with a random-access point")
     if len(frozenset().union(*(unit.layers for unit in units))) > 1:
@@ -226,24 +227,19 @@ def _settle(table: FrameTable) -> None:
 def _spot_packets(table: FrameTable) -> Packets:
     """Return the packets whose frames the check of a provable table looks at.
 
-    The first and the last random-access point, and behind each a picture that is decoded
-    with a disposable one left out before it.
+    The last random-access point, and behind it a picture that is decoded with a disposable
+    one left out before it.
     """
     flags = table[:, FLAGS]
     points = np.flatnonzero(flags & RANDOM_ACCESS)
-    chosen: list[int] = []
-    for point in {int(points[0]), int(points[-1])} if len(points) else ():
-        chosen.append(point)
-        reach = flags[point + 1 : point + 1 + _SPOT_REACH]
-        if (reach & RANDOM_ACCESS).any():
-            reach = reach[: int(np.argmax(reach & RANDOM_ACCESS))]
-        left_out = np.flatnonzero(reach & DISPOSABLE)
-        after = np.flatnonzero(~reach & DISPOSABLE)
-        if len(left_out):
-            after = after[after > left_out[0]]
-        if len(after):
-            chosen.append(point + 1 + int(after[0]))
-    return np.array(sorted(chosen), dtype=np.int64)
+    if not len(points):
+        return points
+    point = int(points[-1])
+    reach = flags[point + 1 : point + 1 + _SPOT_REACH] & DISPOSABLE
+    kept = np.flatnonzero(reach == 0)
+    if reach.any():
+        kept = kept[kept > np.argmax(reach != 0)]
+    return np.concatenate(([point], point + 1 + kept[:1]))
 
 
 class _SequentialDecode:

@@ -88,33 +88,33 @@ class _Painter:
     def __init__(self, width: int, height: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         hue = seed * _GOLDEN_RATIO % 1
-        self._dark = _rgb(hue, 0.35)
-        self._light = _rgb(hue + 0.12, 0.8)
-        self._disc = _rgb(hue + 0.5, 1.0)
-        self._slope = rng.uniform(0, 2 * math.pi)
-        self._drift = rng.uniform(0.15, 0.4)
-        self._turns = rng.choice([(1, 2), (2, 1), (1, 1), (2, 3), (3, 2)])
+        dark, light = _rgb(hue, 0.35), _rgb(hue + 0.12, 0.8)
+        levels = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+        self._gradient = np.rint(dark + (light - dark) * levels).astype(np.uint8)
+        self._disc = np.rint(_rgb(hue + 0.5, 1.0)).astype(np.uint8)
+        self._turns = rng.choice([(1, 2), (2, 1), (1, 1), (2, 3), (3, 2)]).tolist()
         self._phase = rng.uniform(0, 2 * math.pi)
+        self._drift = rng.uniform(0.15, 0.4)
         self._short = min(width, height)
+        self._middle = (width / 2, height / 2)
         self._x = np.arange(width, dtype=np.float32)[None, :]
         self._y = np.arange(height, dtype=np.float32)[:, None]
-        self._middle = (width / 2, height / 2)
+        slope = rng.uniform(0, 2 * math.pi)
+        along = math.cos(slope) * self._x + math.sin(slope) * self._y
+        self._wave = along * (math.pi / self._short)
 
     def picture(self, time_s: float) -> npt.NDArray[np.uint8]:
         """Return RGB of shape (height, width, 3)."""
-        along = math.cos(self._slope) * self._x + math.sin(self._slope) * self._y
-        wave = np.sin(2 * math.pi * (along / (2 * self._short) - self._drift * time_s))
-        mix = ((wave + 1) / 2)[..., None]
-        picture = self._dark + (self._light - self._dark) * mix
+        wave = np.sin(self._wave - 2 * math.pi * self._drift * time_s)
+        picture = self._gradient[(wave * 127 + 128).astype(np.uint8)]
         angle = 2 * math.pi * time_s / 4
         centre_x, centre_y = self._middle
         centre_x *= 1 + 0.7 * math.sin(self._turns[0] * angle + self._phase)
         centre_y *= 1 + 0.7 * math.sin(self._turns[1] * angle)
-        distance = np.sqrt((self._x - centre_x) ** 2 + (self._y - centre_y) ** 2)
-        # Half a pixel of softness on either side keeps the edge from flickering.
-        cover = np.clip(self._short / 6 - distance + 0.5, 0, 1)[..., None]
-        picture += (self._disc - picture) * cover
-        return np.rint(picture).astype(np.uint8)
+        radius = self._short / 6
+        inside = (self._x - centre_x) ** 2 + (self._y - centre_y) ** 2 < radius**2
+        picture[inside] = self._disc
+        return picture
 
 
 def _rgb(hue: float, value: float) -> npt.NDArray[np.float32]:
