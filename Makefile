@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TYPES := build/types/clipshards
 
-.PHONY: demo test test-deep check format clean
+.PHONY: demo test test-deep test-floors check format docs clean
 
 demo: $(READY)
 	$(BIN)/clipshards demo
@@ -26,6 +26,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)
+	$(BIN)/python tests/test_docs.py > docs/cli.tmp && mv docs/cli.tmp docs/cli.md
+
+# The oldest dependencies that pyproject.toml allows, in an environment of their own.
+test-floors: constraints-floors.txt
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/pip install --quiet --disable-pip-version-check -c constraints-floors.txt -e ".[test]"
+	.venv-floors/bin/pytest -m "not deep"
+
 # The folders are packages of `clipshards` only once installed; the links show them to mypy so.
 $(TYPES):
 	mkdir -p $(TYPES)
@@ -37,4 +46,4 @@ $(READY): pyproject.toml setup.py constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv build *.egg-info demo-data
+	rm -rf .venv .venv-floors build *.egg-info demo-data
