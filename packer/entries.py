@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from clipshards.packer.format.manifest import LabelMode
+from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import Origin, Reject, VideoRecord
 
 _EXPECTED_LABELS = {"one": "exactly one label", "many": "at least one label", "none": "no label"}
@@ -46,8 +46,7 @@ def _fault(record: VideoRecord, labels: LabelMode, class_names: tuple[str, ...])
         return f"expected a path and an id in valid Unicode, got {record.path!a}, {record.id!a}"
     if not record.path or "\0" in record.path:
         return f"expected a path, got {record.path!r}"
-    fits = {"one": len(record.labels) == 1, "many": bool(record.labels), "none": not record.labels}
-    if not fits[labels]:
+    if not labels_fit(labels, len(record.labels)):
         return f"expected {_EXPECTED_LABELS[labels]}, got {list(record.labels)}"
     for label in record.labels:
         if type(label) is not int or not 0 <= label < 2**63:

@@ -87,11 +87,11 @@ class Plan:
         asked = request.to_json()
         words = []
         for name in sorted(asked):
-            old, new = repr(self.request.get(name)), repr(asked[name])
+            old, new = self.request.get(name), asked[name]
             if old != new and name == "records_digest":
                 words.append("the entries of the annotation")
             elif old != new:
-                words.append(f"{name}: planned {old[:60]}, now {new[:60]}")
+                words.append(f"{name}: planned {repr(old)[:60]}, now {repr(new)[:60]}")
         return "; ".join(words)
 
     def encode(self) -> bytes:

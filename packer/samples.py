@@ -73,13 +73,7 @@ def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> S
         id=name,
         origin=str(record.origin),
         items=1,
-        summary={
-            "labels": list(record.labels),
-            "frames": info.frames,
-            "duration_s": info.duration_s,
-            "width": info.width,
-            "height": info.height,
-        },
+        summary=about.summary(),
         parts={
             "json": PART_KINDS["json"].encode(about),
             "frames.npy": PART_KINDS["frames.npy"].encode(table),

@@ -97,6 +97,6 @@ class DenseClip:
         """
         span = (self.length - 1) * self.stride + 1
         starts = max(total_frames - span, 0) + 1
-        start = min(int(draws[0] * starts), starts - 1) if self.jitter else starts // 2
+        start = min(int(draws[0] * starts), starts - 1) if self.jitter else (starts - 1) // 2
         frames = start + np.arange(self.length, dtype=np.int64) * self.stride
         return np.minimum(frames, total_frames - 1)

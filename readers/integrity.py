@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from clipshards.packer.format.checksums import crc32c, sha256_hex
 from clipshards.packer.format.errors import CorruptShardError, DatasetError, FormatError
-from clipshards.packer.format.frame_table import check_frame_table
+from clipshards.packer.format.frame_table import NO_PICTURE, RANK, check_frame_table
 from clipshards.packer.format.index import ShardIndex
-from clipshards.packer.format.manifest import Manifest, ShardEntry
+from clipshards.packer.format.manifest import Manifest, ShardEntry, labels_fit
 from clipshards.packer.format.names import (
     INDEX_MEMBER,
     MANIFEST_NAME,
@@ -23,6 +24,7 @@ from clipshards.packer.storage import Storage, open_storage
 from clipshards.readers.split import Split, open_dataset, split_names
 
 _PIECE = 1 << 22
+_ALTERED = "crc32c is not the index's: the bytes were altered"
 
 Progress = Callable[[int], None]
 """Called with the bytes checked since the last call."""
@@ -252,7 +254,7 @@ def _check_members(
     """Walk the members and hold each against the index."""
     expected = {} if index is None else _members_of(index)
     sample_parts: dict[str, bytes] = {}
-    current = ""
+    current = -1
     while True:
         at = reader.place
         header = decode_header(reader.take(BLOCK), where=f"byte {at}")
@@ -271,18 +273,19 @@ def _check_members(
         if name not in expected:
             yield finding(f"member {name} is not in the index")
             continue
-        key, part, offset, length, crc = expected.pop(name)
-        if (at + BLOCK, size) != (offset, length):
-            yield finding("does not stand where the index says", key, part)
-        if key != current:
-            yield from _check_sample(split, current, sample_parts, finding)
-            current, sample_parts = key, {}
+        member = expected.pop(name)
+        if (at + BLOCK, size) != (member.offset, member.size):
+            yield finding("does not stand where the index says", member.key, member.part)
+        if member.row != current:
+            yield from _check_sample(split, index, current, sample_parts, finding)
+            current, sample_parts = member.row, {}
             report.samples += 1
-        if crc32c(data) != crc:
-            yield finding("crc32c is not the index's: the bytes were altered", key, part)
+        if crc32c(data) != member.crc32c:
+            yield finding(_ALTERED, member.key, member.part)
         else:
-            sample_parts[part] = data
-    yield from _check_sample(split, current, sample_parts, finding)
+            sample_parts[member.part] = data
+    if index is not None:
+        yield from _check_sample(split, index, current, sample_parts, finding)
     if any(reader.take(BLOCK)) or not reader.at_end:
         yield finding(f"expected {len(END)} zero bytes as the end, found more")
         reader.skip_to_end()
@@ -290,14 +293,26 @@ def _check_members(
         yield finding(f"member {name} of the index is missing")
 
 
-def _members_of(index: ShardIndex) -> dict[str, tuple[str, str, int, int, int]]:
-    """Return member name -> (key, part, offset, size, crc32c) of all that an index promises."""
+class _Member(NamedTuple):
+    """One part as the index promises it."""
+
+    row: int
+    """Place of the sample in the index."""
+    key: str
+    part: str
+    offset: int
+    size: int
+    crc32c: int
+
+
+def _members_of(index: ShardIndex) -> dict[str, _Member]:
+    """Return all that an index promises, by member name."""
     members = {}
     for part, columns in index.parts.items():
         rows = zip(index.keys, columns.offset, columns.size, columns.crc32c, strict=True)
-        for key, offset, size, crc in rows:
+        for row, (key, offset, size, crc) in enumerate(rows):
             if offset >= 0:
-                members[member_name(key, part)] = (key, part, offset, size, crc)
+                members[member_name(key, part)] = _Member(row, key, part, offset, size, crc)
     return members
 
 
@@ -306,27 +321,45 @@ def _check_parts_by_index(
 ) -> Iterator[Finding]:
     """Name the samples of a damaged shard that are not whole, by the index alone."""
     name = f"{split.name}/{split.manifest.shards[number].name}"
-    for key, part, offset, size, crc in _members_of(index).values():
-        if crc32c(split.storage.read(name, offset, size)) != crc:
-            yield finding("crc32c is not the index's: the bytes were altered", key, part)
+    for member in _members_of(index).values():
+        if crc32c(split.storage.read(name, member.offset, member.size)) != member.crc32c:
+            yield finding(_ALTERED, member.key, member.part)
 
 
 def _check_sample(
-    split: Split, key: str, parts: dict[str, bytes], finding: _MakeFinding
+    split: Split, index: ShardIndex, row: int, parts: dict[str, bytes], finding: _MakeFinding
 ) -> Iterator[Finding]:
-    """Check that intact parts say what their format allows, and fit each other."""
+    """Check that intact parts say what their format allows, and fit each other and the index."""
+    if row < 0:
+        return
+    key = index.keys[row]
     task = task_named(split.manifest.task, where=split.name)
-    values = {}
+    values: dict[str, Any] = {}
     for part, data in parts.items():
         try:
             values[part] = PART_KINDS[part].decode(data, where=part)
         except FormatError as exc:
             yield finding(str(exc), key, part)
     media = next((part for part in task.media if part in parts), None)
-    if "frames.npy" in values and media is not None:
+    table, about = values.get("frames.npy"), values.get("json")
+    if table is not None and media is not None:
         try:
-            check_frame_table(
-                values["frames.npy"], part_bytes=len(parts[media]), where="frames.npy"
-            )
+            check_frame_table(table, part_bytes=len(parts[media]), where="frames.npy")
         except FormatError as exc:
             yield finding(str(exc), key, "frames.npy")
+    if about is None:
+        return
+    if not labels_fit(split.manifest.labels, len(about.labels)):
+        message = f"{len(about.labels)} labels in a split of mode {split.manifest.labels!r}"
+        yield finding(message, key, "json")
+    if table is not None and len(table):
+        pictures = int((table[:, RANK] != NO_PICTURE).sum())
+        if pictures != about.video.frames:
+            message = f"{pictures} pictures, the json says {about.video.frames} frames"
+            yield finding(message, key, "frames.npy")
+    said = {"id": about.id, "origin": about.origin} | about.summary()
+    listed = {"id": index.ids[row], "origin": index.origins[row]}
+    listed |= {name: column[row] for name, column in index.summary.items()}
+    for name, value in said.items():
+        if value != listed[name]:
+            yield finding(f"{name} is {value!r}, the index says {listed[name]!r}", key, "json")

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from clipshards.packer.format.errors import DecodeError
+from clipshards.packer.format.errors import DecodeError, FormatError
 from clipshards.packer.format.frame_table import check_frame_table
+from clipshards.packer.format.manifest import labels_fit
 from clipshards.packer.format.tasks import PART_KINDS, VideoJson
 from clipshards.packer.format.video import VIDEO_SUFFIXES
 from clipshards.readers.clips import Clip
@@ -92,9 +93,14 @@ class ItemReader:
         raw = self.split.read_sample(place.shard, place.sample)
         draws = draw_uniform(self._clip.draws, seed=self.seed, epoch=epoch, item=item)
         decoded = decode_video_item(raw, clip=self._clip, draws=draws)
-        if self.split.manifest.labels == "one":
+        mode = self.split.manifest.labels
+        if not labels_fit(mode, len(decoded["labels"])):
+            raise FormatError(
+                f"{raw.where}.json: {len(decoded['labels'])} labels in a split of mode {mode!r}"
+            )
+        if mode == "one":
             decoded["label"] = int(decoded.pop("labels")[0])
-        elif self.split.manifest.labels == "none":
+        elif mode == "none":
             del decoded["labels"]
         return {**decoded} if self._transform is None else self._transform(decoded)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
-from clipshards.packer.format.manifest import LabelMode
+from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import Origin, Reject, VideoRecord
 
 _LAYOUT = {
@@ -64,8 +64,7 @@ class VideoList:
             raise AnnotationError(f"expected one space between two fields, got several in {line!r}")
         if "\0" in path:
             raise AnnotationError(f"expected a path, got a NUL character in {line!r}")
-        fits = {"one": len(fields) == 1, "many": bool(fields), "none": not fields}
-        if not path or not fits[self.labels]:
+        if not path or not labels_fit(self.labels, len(fields)):
             hint = self._hint(fields)
             raise AnnotationError(f"expected {_LAYOUT[self.labels]}, got {line!r}{hint}")
         labels = tuple(_class_id(field, line) for field in fields)

@@ -45,10 +45,14 @@ def decode_json(data: bytes, *, where: str) -> Any:
     return value
 
 
+# What integers of the format are: anything larger may not become arithmetic.
+_INT64 = range(-(2**63), 2**63)
+
+
 def check_schema(value: Any, schema: Any, *, where: str) -> None:
     """Check that `value` has exactly the shape of `schema`.
 
-    A schema is a type (`str`, `int`, `float`, `bool`, `dict` for any object), a list of
+    A schema is a type (`str`, `int` for 64 bits, `float`, `bool`, `dict` for any object), a list of
     one schema (a list of such values), a tuple of schemas (a list of that length), or a
     dict (an object with exactly these keys).
 
@@ -64,6 +68,8 @@ def check_schema(value: Any, schema: Any, *, where: str) -> None:
         # bool is an int in Python and is not one in JSON.
         if type(value) is not schema:
             raise FormatError(f"{where}: expected {schema.__name__}, got {_brief(value)}")
+        if schema is int and value not in _INT64:
+            raise FormatError(f"{where}: expected an integer of 64 bits, got {_brief(value)}")
     elif isinstance(schema, dict):
         if type(value) is not dict:
             raise FormatError(f"{where}: expected an object, got {_brief(value)}")
@@ -83,7 +89,7 @@ def check_schema(value: Any, schema: Any, *, where: str) -> None:
             inners = schema * len(value)
         for place, (item, inner) in enumerate(zip(value, inners, strict=True)):
             # Long columns of plain values are the common case: no text is built for them.
-            if type(item) is not inner:
+            if type(item) is not inner or (inner is int and item not in _INT64):
                 check_schema(item, inner, where=f"{where}[{place}]")
 
 

@@ -1,6 +1,7 @@
 """The two checksums of the format: crc32c for what is read often, sha256 for identity."""
 
 import hashlib
+import re
 
 import google_crc32c
 
@@ -19,6 +20,14 @@ def crc32c(data: bytes, value: int = 0) -> int:
     '0xe3069283'
     """
     return int(google_crc32c.extend(value, data))
+
+
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def is_sha256_hex(text: str) -> bool:
+    """Return whether `text` is a SHA-256 as `sha256_hex` writes it."""
+    return _SHA256_HEX.fullmatch(text) is not None
 
 
 def sha256_hex(data: bytes) -> str:

@@ -42,7 +42,8 @@ def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where:
 
     Raises:
         FormatError: Wrong shape or dtype, a packet outside the part, unknown flags, ranks
-            that are not 0..n-1 each once, or a first packet without random access.
+            that are not 0..n-1 each once, a picture that no random-access point serves, or
+            flags that speak of a picture where there is none.
     """
     if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != 5:
         raise FormatError(
@@ -66,4 +67,15 @@ def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where:
         raise FormatError(f"{where}: the display ranks are not 0 to {len(shown) - 1}, each once")
     if not flags[0] & RANDOM_ACCESS:
         raise FormatError(f"{where}: the first packet is not a random-access point")
+    points = np.flatnonzero(flags & RANDOM_ACCESS)
+    first = rank[: points[1] if len(points) > 1 else len(rank)]
+    if ((first != NO_PICTURE) & (first < rank[0])).any():
+        raise FormatError(f"{where}: a picture precedes the first random-access point")
+    silent = rank == NO_PICTURE
+    # The packet before may be the first field of the picture that the silent one completes.
+    beside = silent | np.append(silent[1:], False)
+    if (flags[silent] & RANDOM_ACCESS).any() or (flags[beside] & DISPOSABLE).any():
+        raise FormatError(f"{where}: a packet without a picture is flagged as if it had one")
+    if ((flags & RANDOM_ACCESS != 0) & (flags & DISPOSABLE != 0)).any():
+        raise FormatError(f"{where}: a random-access point is flagged as disposable")
     return checked

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.checksums import is_sha256_hex
 from clipshards.packer.format.errors import FormatError
-from clipshards.packer.format.names import VERSION
+from clipshards.packer.format.names import VERSION, check_split
 from clipshards.packer.format.tar import BLOCK, MAX_SIZE
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.format.versions import check_version
@@ -140,6 +141,14 @@ class ShardIndex:
         Raises:
             FormatError: As for `decode`.
         """
+        try:
+            check_split(self.split)
+        except ValueError as exc:
+            raise FormatError(f"{where}: {exc}") from exc
+        if self.number < 0:
+            raise FormatError(f"{where}: shard number {self.number}, expected at least 0")
+        if not is_sha256_hex(self.plan_digest):
+            raise FormatError(f"{where}: the plan digest is not a sha256 in hexadecimal")
         count = len(self.keys)
         lengths = {
             "id": len(self.ids),
@@ -178,8 +187,11 @@ class ShardIndex:
         except OverflowError as exc:
             raise FormatError(f"{where}: an offset, size or crc32c is not an int64") from exc
         there = offset >= 0
+        if not there.any(axis=1).all():
+            raise FormatError(f"{where}: columns of a part that no sample has")
         media = np.array([name in task.media for name in names])
-        if (there[media].sum(axis=0) != 1).any() or not there[~media].all():
+        always = len(task.parts) - len(task.media)
+        if (there[media].sum(axis=0) != 1).any() or (there[~media].sum(axis=0) != always).any():
             raise FormatError(f"{where}: a sample lacks a part of task {task.name}")
         if (offset[~there] != -1).any() or (size[~there] != -1).any() or (crc[~there] != -1).any():
             raise FormatError(f"{where}: an absent part must be -1 in all three columns")

@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
-from clipshards.packer.format.checksums import sha256_hex
+from clipshards.packer.format.checksums import is_sha256_hex, sha256_hex
 from clipshards.packer.format.errors import FormatError
-from clipshards.packer.format.names import VERSION, check_split
+from clipshards.packer.format.names import MANIFEST_NAME, REJECTS_NAME, VERSION, check_split
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.format.versions import check_version
 
@@ -14,6 +14,15 @@ MANIFEST_FORMAT = "clipshards-manifest"
 
 LabelMode = Literal["one", "many", "none"]
 """Labels of each sample of a split: exactly one, at least one, or none at all."""
+
+
+def labels_fit(mode: LabelMode, count: int) -> bool:
+    """Return whether a sample with `count` labels may stand in a split of this mode.
+
+    >>> labels_fit("one", 1), labels_fit("many", 0)
+    (True, False)
+    """
+    return {"one": count == 1, "many": count > 0, "none": count == 0}[mode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +128,14 @@ class Manifest:
             },
             "rejects_sha256": self.rejects_sha256,
             "made_with": self.made_with,
-            "totals": {"samples": self.samples, "items": self.items, "bytes": self.size_bytes},
+            "totals": self._totals(),
             "shards": {
                 name: [getattr(shard, name) for shard in self.shards] for name in _SHARD_COLUMNS
             },
         }
+
+    def _totals(self) -> dict[str, int]:
+        return {"samples": self.samples, "items": self.items, "bytes": self.size_bytes}
 
     @staticmethod
     def decode(data: bytes, *, where: str) -> "Manifest":
@@ -164,11 +176,15 @@ class Manifest:
             made_with=value["made_with"],
             shards=shards,
         )
-        if manifest.content_digest != value["content_digest"]:
+        # Of the file's own values: what is made here from sums would hide altered ones.
+        digest = value.pop("content_digest")
+        if digest != sha256_hex(encode_json(value)):
             raise FormatError(
-                f"{where}: content digest {value['content_digest'][:12]} does not fit the "
-                f"manifest, which gives {manifest.content_digest[:12]}; it was altered"
+                f"{where}: content digest {digest[:12]} does not fit the manifest, which gives "
+                f"{sha256_hex(encode_json(value))[:12]}; it was altered"
             )
+        if value["totals"] != manifest._totals():
+            raise FormatError(f"{where}: the totals are not the sums of the shards")
         manifest.check(where=where)
         return manifest
 
@@ -185,8 +201,15 @@ class Manifest:
             raise FormatError(f"{where}: {exc}") from exc
         if self.run_length < 1:
             raise FormatError(f"{where}: run length {self.run_length}, expected at least 1")
+        for name, version in self.made_with.items():
+            if type(version) is not str:
+                raise FormatError(f"{where}: made_with.{name}: expected text")
+        digests = (self.request_digest, self.plan_digest, self.rejects_sha256)
+        if not all(map(is_sha256_hex, (*digests, *(shard.sha256 for shard in self.shards)))):
+            raise FormatError(f"{where}: a digest is not a sha256 in hexadecimal")
         for shard in self.shards:
-            if "/" in shard.name or shard.name in ("", ".", "..") or "\0" in shard.name:
+            taken = ("", ".", "..", MANIFEST_NAME, REJECTS_NAME)
+            if "/" in shard.name or shard.name in taken or "\0" in shard.name:
                 raise FormatError(f"{where}: shard name {shard.name!r} is not a plain file name")
             if shard.index_at not in ("inside", "beside"):
                 raise FormatError(f"{where}: {shard.name}: unknown index place {shard.index_at!r}")
@@ -194,7 +217,9 @@ class Manifest:
                 raise FormatError(
                     f"{where}: {shard.name}: {shard.samples} samples with {shard.items} items"
                 )
-            if min(shard.index_offset, shard.index_bytes) < 0 or (
+            if not (0 <= shard.crc32c < 2**32 and 0 <= shard.index_crc32c < 2**32):
+                raise FormatError(f"{where}: {shard.name}: a crc32c is out of range")
+            if min(shard.bytes, shard.index_offset, shard.index_bytes) < 0 or (
                 shard.index_at == "inside" and shard.index_offset + shard.index_bytes > shard.bytes
             ):
                 raise FormatError(f"{where}: {shard.name}: the index lies outside the shard")

@@ -18,14 +18,19 @@ _HEADER = re.compile(
     rb"\{'descr': '([|<][a-z][0-9])', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n"
 )
 _ALIGN = 64
+_MAX_AXES = 32
+"""As many as every release of NumPy holds."""
 
 
 def encode_npy(array: npt.NDArray[np.generic]) -> bytes:
     """Return `array` as the bytes of an npy file, C order, little endian.
 
     Raises:
-        ValueError: A dtype that the format does not store (objects above all).
+        ValueError: A dtype that the format does not store (objects above all), or more
+            than 32 axes.
     """
+    if array.ndim > _MAX_AXES:
+        raise ValueError(f"cannot store {array.ndim} axes, at most {_MAX_AXES}")
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     little = little.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
     if little.dtype.str not in _DESCRS:
@@ -48,15 +53,22 @@ def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
     sizes = [size for size in match[2].decode().replace(" ", "").split(",") if size]
     # A size of 19 digits and more can only be a lie; it must not become arithmetic.
     shape = tuple(int(size[:19]) for size in sizes)
+    if len(shape) > _MAX_AXES:
+        raise FormatError(f"{where}: {len(shape)} axes, expected at most {_MAX_AXES}")
     if descr not in _DESCRS or _header(descr, shape) != data[:end]:
-        raise FormatError(f"{where}: expected an npy header of this format, got {match[0]!r}")
+        raise FormatError(f"{where}: expected an npy header of this format, got {match[0][:200]!r}")
     dtype = np.dtype(descr)
     if len(data) - end != math.prod(shape) * dtype.itemsize:
         raise FormatError(
             f"{where}: shape {shape} of {dtype} needs {math.prod(shape) * dtype.itemsize} bytes, "
             f"got {len(data) - end}"
         )
-    return np.frombuffer(data, dtype=dtype, offset=end).reshape(shape)
+    if descr == "|b1" and np.frombuffer(data, np.uint8, offset=end).max(initial=0) > 1:
+        raise FormatError(f"{where}: a truth value is neither 0 nor 1")
+    try:
+        return np.frombuffer(data, dtype=dtype, offset=end).reshape(shape)
+    except ValueError as exc:  # an axis of 0 beside axes beyond any memory
+        raise FormatError(f"{where}: shape {shape} of {dtype}: {exc}") from exc
 
 
 def _header(descr: str, shape: tuple[int, ...]) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.errors import FormatError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,13 @@ def decode_rejects(data: bytes, *, where: str) -> list[RejectRow]:
     """Return the rows of `rejects.jsonl`.
 
     Raises:
-        FormatError: A line is not a row as `encode_rejects` writes it.
+        FormatError: Not as `encode_rejects` writes it, or an ordinal twice.
     """
     rows = []
     for number, line in enumerate(data.splitlines(), start=1):
         value = decode_json(line, where=f"{where}:{number}")
         check_schema(value, REJECT_SCHEMA, where=f"{where}:{number}")
         rows.append(RejectRow(**value))
+    if len({row.ordinal for row in rows}) != len(rows) or encode_rejects(rows) != data:
+        raise FormatError(f"{where}: expected one line an entry, each ended by \\n, by ordinal")
     return rows

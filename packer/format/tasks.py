@@ -49,6 +49,16 @@ class VideoJson:
     """Class ids in the annotation's order; empty when packed unlabelled."""
     video: VideoInfo
 
+    def summary(self) -> dict[str, Any]:
+        """Return the sample's values for the summary columns of the index."""
+        return {
+            "labels": list(self.labels),
+            "frames": self.video.frames,
+            "duration_s": self.video.duration_s,
+            "width": self.video.width,
+            "height": self.video.height,
+        }
+
     def encode(self) -> bytes:
         """Return the bytes of the part."""
         return encode_json(
@@ -105,12 +115,12 @@ TASKS = {
 }
 
 
-def task_named(name: str, *, where: str) -> Task:
+def task_named(name: object, *, where: str) -> Task:
     """Return the task called `name`.
 
     Raises:
         FormatError: This format version has none of that name.
     """
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise FormatError(f"{where}: unknown task {name!r}, expected one of {sorted(TASKS)}")
     return TASKS[name]

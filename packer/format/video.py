@@ -1,7 +1,6 @@
 """What the `json` part says of a video: all that a bare codec context needs, and counts."""
 
 import base64
-import binascii
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ _VIDEO_SCHEMA = {
     "color_space": int,
     "color_primaries": int,
     "color_transfer": int,
-    "field_order": int,
+    "interlaced": bool,
     "sample_aspect": (int, int),
     "rotation": int,
     "reorder_depth": int,
@@ -71,8 +70,8 @@ class VideoInfo:
     """Code point of ITU-T H.273; 2 unknown."""
     color_transfer: int = 2
     """Code point of ITU-T H.273; 2 unknown."""
-    field_order: int = 0
-    """FFmpeg's AVFieldOrder: 0 unknown, 1 progressive, 2 to 5 interlaced."""
+    interlaced: bool = False
+    """Whether any frame is made of two fields."""
     sample_aspect: tuple[int, int] = (0, 1)
     """Width to height of a pixel; (0, 1) unknown."""
     rotation: int = 0
@@ -94,6 +93,25 @@ class VideoInfo:
     no_table_because: str = ""
     """Why the frame table is empty although one was asked for; empty otherwise."""
 
+    def __post_init__(self) -> None:
+        least = {"frames": -1}
+        for name in (
+            "nal_length_size",
+            "coded_width",
+            "coded_height",
+            "width",
+            "height",
+            "reorder_depth",
+            "duration_s",
+            "frames",
+            "claimed_frames",
+        ):
+            if getattr(self, name) < least.get(name, 0):
+                raise ValueError(f"{name}: {getattr(self, name)} is out of range")
+        for name in ("sample_aspect", "time_base", "rate"):
+            if getattr(self, name)[1] < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not a fraction")
+
     def to_json(self) -> dict[str, Any]:
         """Return the value of `video` in the `json` part."""
         return asdict(self) | {
@@ -108,14 +126,19 @@ class VideoInfo:
         """Return what `to_json` was made from.
 
         Raises:
-            FormatError: A key is missing, unknown or of another type.
+            FormatError: A key is missing, unknown, of another type or out of range.
         """
         check_schema(value, _VIDEO_SCHEMA, where=where)
         try:
             extradata = base64.b64decode(value["extradata"], validate=True)
-        except binascii.Error as exc:
+        except ValueError as exc:  # binascii.Error, and what text outside ASCII raises
             raise FormatError(f"{where}.extradata: expected base64: {exc}") from exc
+        if base64.b64encode(extradata).decode("ascii") != value["extradata"]:
+            raise FormatError(f"{where}.extradata: expected base64, got another spelling of it")
         if value["frame_table"] not in ("decode", "none"):
             raise FormatError(f"{where}.frame_table: unknown mode {value['frame_table']!r}")
         fractions = {name: tuple(value[name]) for name in ("sample_aspect", "time_base", "rate")}
-        return VideoInfo(**(value | fractions | {"extradata": extradata}))
+        try:
+            return VideoInfo(**(value | fractions | {"extradata": extradata}))
+        except ValueError as exc:
+            raise FormatError(f"{where}.{exc}") from exc

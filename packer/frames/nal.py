@@ -80,9 +80,11 @@ def _read_h264(units: list[bytes]) -> AccessUnit:
     slices = [unit[0] for unit in units if 1 <= unit[0] & 31 <= 5]
     if not slices:
         raise ValueError("no slice in the packet")
+    random_access = slices[0] & 31 == 5
     return AccessUnit(
-        random_access=slices[0] & 31 == 5,
-        disposable=all(header & 0x60 == 0 for header in slices),
+        random_access=random_access,
+        # The standard forbids nal_ref_idc 0 for IDR pictures; decoding begins there all the same.
+        disposable=not random_access and all(header & 0x60 == 0 for header in slices),
         parameter_sets=tuple(unit for unit in units if unit[0] & 31 in (7, 8)),
         layers=frozenset((0,)),
     )

@@ -111,6 +111,7 @@ def _scan(data: bytes, container: InputContainer, stream: VideoStream) -> VideoS
         width=decode.width,
         height=decode.height,
         rotation=decode.rotation,
+        interlaced=decode.interlaced,
         coded_width=stream.codec_context.coded_width,
         coded_height=stream.codec_context.coded_height,
         reorder_depth=stream.codec_context.reorder_depth,
@@ -155,12 +156,11 @@ def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
         color_space=int(context.colorspace),
         color_primaries=int(context.color_primaries),
         color_transfer=int(context.color_trc),
-        field_order=int(context.field_order),
         sample_aspect=_pair(stream.sample_aspect_ratio),
         time_base=_pair(stream.time_base),
         rate=_pair(stream.average_rate),
-        duration_s=duration_s,
-        claimed_frames=stream.frames,
+        duration_s=max(duration_s, 0.0),
+        claimed_frames=max(stream.frames, 0),
         frame_table="decode",
     )
 
@@ -248,6 +248,7 @@ class _SequentialDecode:
     def __init__(self, stream: VideoStream, watched: set[int]) -> None:
         self.frames = 0
         self.width = self.height = self.rotation = 0
+        self.interlaced = False
         self.damaged: list[int] = []
         """Frames that the decoder flagged as concealed."""
         self.fingerprints: dict[int, int] = {}
@@ -289,6 +290,7 @@ class _SequentialDecode:
                 f"frame {self.frames} is {frame.width}x{frame.height}, "
                 f"the frames before it are {self.width}x{self.height}"
             )
+        self.interlaced |= frame.interlaced_frame
         if frame.is_corrupt:
             self.damaged.append(self.frames)
         if frame.pts is not None and 0 <= frame.pts < len(ranks):
