@@ -17,13 +17,12 @@ from clipshards.packer.format.rejects import RejectRow, encode_rejects
 from clipshards.packer.interop import wids_index
 from clipshards.packer.plan import Plan
 from clipshards.packer.receipts import Receipt
-from clipshards.packer.records import Reject
+from clipshards.packer.records import Reject, VideoRecord
 from clipshards.packer.storage import Storage
 
 
-def rejects_of_plan(plan: Plan) -> list[RejectRow]:
+def rejects_of_entries(split: str, entries: Sequence[VideoRecord | Reject]) -> list[RejectRow]:
     """Return the entries that were rejected before any media was opened."""
-    split = plan.request["split"]
     return [
         RejectRow(
             ordinal=ordinal,
@@ -33,7 +32,7 @@ def rejects_of_plan(plan: Plan) -> list[RejectRow]:
             error=entry.error,
             message=entry.message,
         )
-        for ordinal, entry in enumerate(plan.entries)
+        for ordinal, entry in enumerate(entries)
         if isinstance(entry, Reject)
     ]
 
@@ -44,8 +43,7 @@ def write_manifest(
     """Write `rejects.jsonl` and then the manifest, which makes the split exist; return it."""
     split: str = plan.request["split"]
     labels: LabelMode = plan.request["labels"]
-    staging = f"{split}/{BUILD_FOLDER}"
-    lines = encode_rejects(rejects)
+    lines = write_rejects(storage, split, rejects)
     manifest = Manifest(
         task="video",
         split=split,
@@ -69,9 +67,15 @@ def write_manifest(
     data = manifest.encode()
     # What cannot be read back must not be written.
     Manifest.decode(data, where=MANIFEST_NAME)
-    storage.put(f"{split}/{REJECTS_NAME}", lines, staging=staging)
-    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=staging)
+    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=f"{split}/{BUILD_FOLDER}")
     return manifest
+
+
+def write_rejects(storage: Storage, split: str, rejects: Sequence[RejectRow]) -> bytes:
+    """Write `rejects.jsonl`; return its bytes."""
+    lines = encode_rejects(rejects)
+    storage.put(f"{split}/{REJECTS_NAME}", lines, staging=f"{split}/{BUILD_FOLDER}")
+    return lines
 
 
 def settle(storage: Storage, manifest: Manifest) -> None:

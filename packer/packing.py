@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from clipshards.packer.entries import check_entries
-from clipshards.packer.finish import rejects_of_plan, settle, write_manifest
+from clipshards.packer.finish import rejects_of_entries, settle, write_manifest, write_rejects
 from clipshards.packer.format.errors import AnnotationError, MediaError, PlanError, RejectsError
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import LabelMode, Manifest
@@ -129,11 +129,12 @@ def pack(
         allow_outside=allow_outside,
         records_digest=digest_of_entries(entries),
     )
-    unusable = [entry for entry in entries if isinstance(entry, Reject)]
+    unusable = rejects_of_entries(split, entries)
     if len(unusable) > limit or len(unusable) == len(entries):
         raise RejectsError(
             f"{len(unusable)} of {len(entries)} entries cannot be used, {limit} may; "
-            f"nothing was packed. The first: {unusable[0].origin}: {unusable[0].message}"
+            f"nothing was packed. The first: {unusable[0].origin}: {unusable[0].message}",
+            unusable,
         )
     storage = open_storage(out)
     root = MediaRoot(Path(media_root), allow_outside)
@@ -145,16 +146,19 @@ def pack(
         plan = _settled_plan(storage, request, entries, root)
         receipts, made = _make_shards(storage, plan, root, progress or (lambda *_: None))
         rejects = sorted(
-            [*rejects_of_plan(plan), *(row for receipt in receipts for row in receipt.rejects)],
+            [*unusable, *(row for receipt in receipts for row in receipt.rejects)],
             key=lambda row: row.ordinal,
         )
         packed = sum(receipt.entry.samples for receipt in receipts)
         if len(rejects) > limit or not packed:
+            write_rejects(storage, split, rejects)
             raise RejectsError(
                 f"{len(rejects)} of {len(entries)} entries could not be packed, {limit} may; "
                 f"no manifest was written, the {len(receipts)} shards are kept. Mend the media "
-                "and run the same command again, or allow more rejects. "
-                f"The first: {rejects[0].origin}: {rejects[0].message}"
+                "and run the same command again, or allow more rejects. All reasons are in "
+                f"{storage.url}/{split}/{REJECTS_NAME}. "
+                f"The first: {rejects[0].origin}: {rejects[0].message}",
+                rejects,
             )
         manifest = write_manifest(storage, plan, receipts, rejects)
     else:
@@ -191,10 +195,9 @@ def _warnings(entries: Iterable[VideoRecord | Reject]) -> tuple[str, ...]:
                 containers.add(video_part(entry.path))
     if len(containers) < 2:
         return ()
-    return (
-        f"the split mixes {', '.join(sorted(containers))}: other tools that expect one part "
-        "name a split will skip the rest; clipshards reads them all",
-    )
+    names = ", ".join(sorted(containers))
+    warning = f"the split mixes {names}; tools that expect one part name will miss the others"
+    return (warning,)
 
 
 def _discard(storage: Storage, split: str) -> None:
@@ -203,6 +206,7 @@ def _discard(storage: Storage, split: str) -> None:
     for name in storage.names(split):
         if _is_shard_name(name, split):
             storage.remove(f"{split}/{name}")
+    storage.remove(f"{split}/{REJECTS_NAME}")
     storage.remove_folder(f"{split}/{BUILD_FOLDER}")
 
 

@@ -75,9 +75,8 @@ def cli() -> None:
 def main() -> None:
     """Run the command line, and turn errors into one line and an exit code."""
     try:
-        cli(prog_name="clipshards", standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        # Outside its standalone mode, click returns the code of an Exit, else the command's None.
+        sys.exit(cli(prog_name="clipshards", standalone_mode=False))
     except click.UsageError as exc:
         exc.show()
         sys.exit(2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from clipshards.tools.printing import bytes_text
+from clipshards.tools.printing import bytes_text, count_text
 
 _CLASSES = ("disc a", "disc b", "disc c", "disc d")
 _VIDEOS = {"train": 24, "val": 8}
@@ -38,7 +38,8 @@ def demo(out: str) -> None:
             replan=True,
         )
         click.echo(
-            f"   {split}: {report.packed} of {report.entries} videos in {report.shards} shards, "
+            f"   {split}: {report.packed} of {report.entries} videos in "
+            f"{count_text(report.shards, 'shard')}, "
             f"{bytes_text(report.bytes)}, {report.seconds:.1f} s, digest "
             f"{report.content_digest[:12]}"
         )
@@ -47,7 +48,7 @@ def demo(out: str) -> None:
     checked = verify(shards)
     if not checked.whole:
         raise click.ClickException("\n".join(map(str, checked.findings)))
-    click.echo(f"   whole: {checked.shards} shards, {checked.samples} samples")
+    click.echo(f"   whole: {count_text(checked.shards, 'shard')}, {checked.samples} samples")
 
     click.echo("4. stream train, 8 frames a video, batches of 6, 2 worker processes")
     train = open_dataset(shards, split="train")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from clipshards.tools.printing import bytes_text, print_json, print_pairs, progress_bar
+from clipshards.tools.printing import bytes_text, count_text, print_json, print_pairs, progress_bar
 
 _REJECTS_SHOWN = 10
 
@@ -131,11 +131,11 @@ def _print_report(report: Any) -> None:
     done = "packed" if report.shards_made else "already packed"
     click.echo(
         f"{report.packed} of {report.entries} entries {done} in {report.seconds:.1f} s "
-        f"({report.shards_made} of {report.shards} shards made by this run)"
+        f"({report.shards_made} of {count_text(report.shards, 'shard')} made by this run)"
     )
     pairs = [
         ("split", f"{report.location}/{report.split}"),
-        ("shards", f"{report.shards}, {bytes_text(report.bytes)}"),
+        ("size", f"{count_text(report.shards, 'shard')}, {bytes_text(report.bytes)}"),
         ("digest", report.content_digest[:12]),
     ]
     if report.rejects:

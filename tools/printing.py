@@ -23,6 +23,15 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} {_UNITS[unit]}" if unit else f"{count:.0f} B"
 
 
+def count_text(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> count_text(1, "shard"), count_text(0, "shard")
+    ('1 shard', '0 shards')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document for machines."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))

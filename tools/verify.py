@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from clipshards.tools.printing import bytes_text, print_json, progress_bar
+from clipshards.tools.printing import bytes_text, count_text, print_json, progress_bar
 
 
 @click.command()
@@ -27,9 +27,12 @@ def verify(location: str, split: str | None, as_json: bool) -> None:
         for finding in report.findings:
             click.echo(str(finding))
         digests = ", ".join(f"{name} {digest[:12]}" for name, digest in report.splits.items())
-        state = "whole" if report.whole else f"DAMAGED, {len(report.findings)} findings"
+        state = (
+            "whole" if report.whole else f"DAMAGED, {count_text(len(report.findings), 'finding')}"
+        )
         click.echo(
-            f"{state}: {report.shards} shards, {report.samples} samples, "
+            f"{state}: {count_text(report.shards, 'shard')}, "
+            f"{count_text(report.samples, 'sample')}, "
             f"{bytes_text(report.bytes)} read ({digests})"
         )
     if not report.whole:

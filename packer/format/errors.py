@@ -15,6 +15,12 @@
 Wrong arguments are `ValueError` and `TypeError`, as everywhere in Python.
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clipshards.packer.format.rejects import RejectRow
+
 
 class DatasetError(Exception):
     """Base of all errors that concern the data and not the program."""
@@ -34,6 +40,11 @@ class MediaError(DatasetError):
 
 class RejectsError(DatasetError):
     """More records were rejected than the caller allows, or all of them."""
+
+    def __init__(self, message: str, rejects: Sequence["RejectRow"] = ()) -> None:
+        super().__init__(message)
+        self.rejects = tuple(rejects)
+        """What could not be packed and why, in the order of the annotation."""
 
 
 class FormatError(DatasetError):
