@@ -1,12 +1,14 @@
 # Every target sets up what it needs: `make demo` or `make test` on a fresh checkout is enough.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALLED := .venv/.installed
 READY := .venv/.ready
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 TYPES := build/types/clipshards
 
 .PHONY: demo test test-deep test-floors check format docs clean
 
-demo: $(READY)
+demo: $(INSTALLED)
 	$(BIN)/clipshards demo
 
 test: $(READY)
@@ -40,9 +42,13 @@ $(TYPES):
 	mkdir -p $(TYPES)
 	for top in packer readers tools; do ln -sfn ../../../$$top $(TYPES)/$$top; done
 
-$(READY): pyproject.toml setup.py constraints.txt
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP_INSTALL) -e .
+	touch $(INSTALLED)
+
+$(READY): $(INSTALLED)
+	$(PIP_INSTALL) -e ".[dev]"
 	touch $(READY)
 
 clean:

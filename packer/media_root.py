@@ -29,9 +29,7 @@ class MediaRoot:
         root = os.path.abspath(self.folder)  # noqa: PTH100 - resolve() would follow links
         full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118
         if not self.allow_outside and os.path.commonpath((root, full)) != root:
-            raise MediaError(
-                f"{path!r} leads out of the media root, which is not allowed (allow_outside)"
-            )
+            raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
         return Path(full)
 
     def size(self, path: str) -> int | None:

@@ -144,7 +144,9 @@ def pack(
     made = 0
     if manifest is None:
         plan = _settled_plan(storage, request, entries, root)
-        receipts, made = _make_shards(storage, plan, root, progress or (lambda *_: None))
+        tick = progress or (lambda *_: None)
+        tick(len(unusable), 0)
+        receipts, made = _make_shards(storage, plan, root, tick)
         rejects = sorted(
             [*unusable, *(row for receipt in receipts for row in receipt.rejects)],
             key=lambda row: row.ordinal,

@@ -1,5 +1,8 @@
 """`clipshards demo`: the whole way once, on videos made on the spot."""
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -64,15 +67,23 @@ def demo(out: str) -> None:
             first = first or f"{tuple(batch['frames'].shape)} {batch['frames'].dtype}"
         seconds = time.perf_counter() - started
         click.echo(f"   epoch {epoch}: {clips} clips, {clips / seconds:.0f} a second, {first}")
+    command = _command()
     click.echo(
         f"""
 Now with your own videos:
-  clipshards pack video train.txt --media-root VIDEOS --out SHARDS --split train
-  clipshards verify SHARDS
+  {command} pack video train.txt --media-root VIDEOS --out SHARDS --split train
+  {command} verify SHARDS
 Look at what was made here:
-  clipshards info {shards}
-  clipshards show {shards} train-00000000"""
+  {command} info {shards}
+  {command} show {shards} train-00000000"""
     )
+
+
+def _command() -> str:
+    """Return what the user must type to get this program."""
+    if shutil.which("clipshards"):
+        return "clipshards"
+    return os.path.relpath(sys.argv[0])
 
 
 def _generate(media: Path, split: str, count: int) -> Path:

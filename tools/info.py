@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from clipshards.tools.printing import bytes_text, print_json, print_pairs
+from clipshards.tools.printing import bytes_text, count_text, print_json, print_pairs
 
 
 @click.command()
@@ -27,13 +27,14 @@ def info(location: str, split: str | None, as_json: bool) -> None:
             f"{count.entries} = {count.packed} packed + {count.rejected} rejected "
             f"+ {count.excluded} excluded"
         )
+        shards = count_text(len(manifest.shards), "shard")
         labels = {"one": "one a sample", "many": "one or more a sample", "none": "none"}
         click.echo(f"{manifest.split}: {manifest.task}")
         print_pairs(
             [
                 ("samples", manifest.samples),
                 ("items", manifest.items),
-                ("shards", f"{len(manifest.shards)}, {bytes_text(manifest.size_bytes)}"),
+                ("size", f"{shards}, {bytes_text(manifest.size_bytes)}"),
                 ("labels", labels[manifest.labels]),
                 ("classes", len(manifest.class_names) or "not named"),
                 ("entries", entries),

@@ -1,12 +1,18 @@
 """`clipshards pack`: an annotation and its media become shards."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from clipshards.packer.format.errors import RejectsError
 from clipshards.tools.printing import bytes_text, count_text, print_json, print_pairs, progress_bar
+
+if TYPE_CHECKING:
+    from clipshards.packer.format.rejects import RejectRow
+    from clipshards.packer.packing import PackReport
 
 _REJECTS_SHOWN = 10
 
@@ -83,7 +89,7 @@ def video(
     cannot be packed are listed with file, line and reason, here and in rejects.jsonl; the
     exit code is then 1.
     """
-    from clipshards.packer.annotations.text import read_lines
+    from clipshards.packer.annotations.class_names import read_class_names
     from clipshards.packer.annotations.video_list import VideoList
     from clipshards.packer.packing import pack as pack_records
     from clipshards.packer.recipe import Recipe
@@ -95,7 +101,6 @@ def video(
         labels="many" if multi_label else "none" if unlabelled else "one",
         delimiter=delimiter.replace("\\t", "\t"),
     )
-    names = [] if class_names is None else [line for _, line in read_lines(class_names)]
     with progress_bar(sum(1 for _ in records), "entry", f"pack {split}") as bar:
         packed_bytes = 0
 
@@ -105,20 +110,27 @@ def video(
             bar.set_postfix_str(bytes_text(packed_bytes), refresh=False)
             bar.update(entries)
 
-        report = pack_records(
-            records,
-            out,
-            split=split,
-            media_root=media_root,
-            class_names=names,
-            recipe=Recipe(frame_table=frame_table),
-            seed=None if keep_order else seed,
-            shard_size=parse_size(shard_size),
-            max_rejects=max_rejects,
-            allow_outside=allow_outside,
-            replan=replan,
-            progress=progress,
-        )
+        try:
+            report = pack_records(
+                records,
+                out,
+                split=split,
+                media_root=media_root,
+                class_names=() if class_names is None else read_class_names(class_names),
+                recipe=Recipe(frame_table=frame_table),
+                seed=None if keep_order else seed,
+                shard_size=parse_size(shard_size),
+                max_rejects=max_rejects,
+                allow_outside=allow_outside,
+                replan=replan,
+                progress=progress,
+            )
+        except RejectsError as exc:
+            if as_json:
+                print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
+            else:
+                _print_rejects(exc.rejects)
+            raise
     if as_json:
         print_json(asdict(report))
     else:
@@ -127,7 +139,7 @@ def video(
         raise click.exceptions.Exit(1)
 
 
-def _print_report(report: Any) -> None:
+def _print_report(report: "PackReport") -> None:
     done = "packed" if report.shards_made else "already packed"
     click.echo(
         f"{report.packed} of {report.entries} entries {done} in {report.seconds:.1f} s "
@@ -139,15 +151,19 @@ def _print_report(report: Any) -> None:
         ("digest", report.content_digest[:12]),
     ]
     if report.rejects:
-        pairs.append(
-            ("rejects", f"{len(report.rejects)}, all in {report.split}/rejects.jsonl; the first:")
-        )
+        pairs.append(("rejects", f"{len(report.rejects)}, listed in {report.split}/rejects.jsonl:"))
     print_pairs(pairs)
-    for reject in report.rejects[:_REJECTS_SHOWN]:
-        click.echo(f"    {reject.origin}: {reject.message}")
+    _print_rejects(report.rejects)
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
     click.echo(f"next: clipshards verify {report.location}")
+
+
+def _print_rejects(rejects: "Sequence[RejectRow]") -> None:
+    for reject in rejects[:_REJECTS_SHOWN]:
+        click.echo(f"    {reject.origin}: {reject.message}")
+    if len(rejects) > _REJECTS_SHOWN:
+        click.echo(f"    and {len(rejects) - _REJECTS_SHOWN} more")
 
 
 def parse_size(text: str) -> int:

@@ -1,5 +1,6 @@
 """A folder as storage: temporary name, fsync, rename; ranges by pread."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -17,6 +18,8 @@ from clipshards.packer.storage.base import Write
 _KEPT_OPEN = 128
 # Linux moves at most 2**31 - 4096 bytes in one call.
 _MOST_PER_CALL = 1 << 30
+# What file systems without hard links answer (FAT, SMB, most FUSE mounts).
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class _Descriptor:
@@ -105,13 +108,7 @@ class LocalStorage:
         path = self._path(name)
         try:
             with self._staged(staging) as (temporary, descriptor):
-
-                def write(data: bytes) -> None:
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(descriptor, view[:_MOST_PER_CALL]) :]
-
-                yield write
+                yield lambda data: _write_all(descriptor, data)
                 os.fsync(descriptor)
                 temporary.replace(path)
                 _sync_folder(path.parent)
@@ -128,13 +125,20 @@ class LocalStorage:
         path = self._path(name)
         try:
             with self._staged(staging) as (temporary, descriptor):
-                os.write(descriptor, data)
+                _write_all(descriptor, data)
                 os.fsync(descriptor)
                 # A link, unlike a rename, does not replace what is there.
                 try:
                     os.link(temporary, path)
                 except FileExistsError:
                     return False
+                except OSError as exc:
+                    if exc.errno not in _NO_LINKS:
+                        raise
+                    # Only two processes that start within the same instant could both win.
+                    if path.exists():
+                        return False
+                    temporary.replace(path)
                 _sync_folder(path.parent)
         except OSError as exc:
             raise self._error(name, exc) from exc
@@ -187,10 +191,20 @@ class LocalStorage:
         return StorageError(f"{self.url}/{name}: {exc.strerror or exc}")
 
 
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view[:_MOST_PER_CALL]) :]
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as exc:
+        # Some network file systems cannot do it for folders, and need not.
+        if exc.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
