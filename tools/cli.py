@@ -1,6 +1,7 @@
 """The command `clipshards`. Only click is loaded here: `--help` must come at once."""
 
 import importlib
+import io
 import sys
 from typing import Any
 
@@ -74,6 +75,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line, and turn errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows ASCII only must not stop a report over a file name.
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Outside its standalone mode, click returns the code of an Exit, else the command's None.
         sys.exit(cli(prog_name="clipshards", standalone_mode=False))

@@ -40,14 +40,24 @@ def open_container(data: bytes) -> InputContainer:
     Raises:
         av.FFmpegError: None of these, or its headers are broken.
     """
-    # mypy: av.open returns the union of input and output containers for a variable mode.
-    return av.open(io.BytesIO(data), mode="r", options={"format_whitelist": CONTAINERS})
+    return av.open(
+        io.BytesIO(data),
+        mode="r",
+        options={"format_whitelist": CONTAINERS},
+        # Titles and comments in old encodings must not make a video unreadable.
+        metadata_errors="replace",
+    )
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """Return the first video stream that is not a cover picture, one decoding thread."""
+    """Return the first video stream that is not a cover picture, one decoding thread.
+
+    None where there is none, or none of a codec that this build of FFmpeg knows.
+    """
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        # PyAV leaves out the context of an unknown codec, against its type.
+        known = getattr(stream, "codec_context", None) is not None
+        if known and not stream.disposition & av.stream.Disposition.attached_pic:
             # More threads cost CPU in loader processes, and change nothing in the pixels.
             stream.codec_context.thread_count = 1
             return stream
@@ -184,7 +194,7 @@ def _sequential(part: bytes) -> Iterator[VideoFrame]:
         with open_container(part) as container:
             stream = video_stream(container)
             if stream is None:
-                raise DecodeError("no video stream")
+                raise DecodeError("no video stream of a known codec")
             yield from container.decode(stream)
     except av.FFmpegError as exc:
         raise DecodeError(f"the decoder failed: {exc.strerror}") from exc

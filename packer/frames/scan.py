@@ -80,7 +80,8 @@ def scan_video(data: bytes) -> VideoScan:
         with open_container(data) as container:
             stream = video_stream(container)
             if stream is None:
-                raise MediaError("no video stream in the file")
+                of = " of a known codec" if container.streams.video else ""
+                raise MediaError(f"no video stream{of} in the file")
             check_not_truncated(data)
             return _scan(data, container, stream)
     except av.FFmpegError as exc:
