@@ -26,11 +26,12 @@ class MediaRoot:
         Raises:
             MediaError: The path leaves the root.
         """
-        root = os.path.abspath(self.folder)  # noqa: PTH100 - resolve() would follow links
-        full = os.path.normpath(os.path.join(root, path))  # noqa: PTH118
+        # Names are UTF-8 on disk whatever the locale says, so the joining is done in bytes.
+        root = os.fsencode(os.path.abspath(self.folder))  # noqa: PTH100 - links stay links
+        full = os.path.normpath(os.path.join(root, path.encode()))  # noqa: PTH118
         if not self.allow_outside and os.path.commonpath((root, full)) != root:
             raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
-        return Path(full)
+        return Path(os.fsdecode(full))
 
     def size(self, path: str) -> int | None:
         """Return the size of a record's media in bytes, None if it is not to be had."""

@@ -267,9 +267,9 @@ def _make_shards(
     split = plan.request["split"]
     names = [shard_name(split, number) for number in range(len(plan.shards))]
     stored = [load_receipt(storage, split, name, plan.digest) for name in names]
-    # With every receipt there and no manifest, the last run ended over its rejects: the
-    # media may have been mended since. A killed run leaves gaps, and is not tried again.
-    retry = all(receipt is not None for receipt in stored)
+    # Rejects without a manifest: the last run ended over them, and the media may have been
+    # mended since. A run that was killed has not written them, and tries nothing twice.
+    retry = storage.size(f"{split}/{REJECTS_NAME}") is not None
     receipts = []
     made = 0
     for number, receipt in enumerate(stored):

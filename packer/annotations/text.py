@@ -29,7 +29,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        bad_line = data.count(b"\n", 0, exc.start) + 1
+        bad_line = len((data[: exc.start] + b"?").splitlines())
         raise AnnotationError(
             f"{path}:{bad_line}: expected UTF-8, got byte {data[exc.start]:#04x}; "
             "convert the file to UTF-8"

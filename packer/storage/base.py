@@ -21,7 +21,11 @@ class Storage(Protocol):
         """The location as the user wrote it."""
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """Return `size` bytes from `offset` on; fewer only where the file ends."""
+        """Return `size` bytes from `offset` on; fewer only where the file ends.
+
+        Files are kept open: one that was replaced or removed since this object first read
+        from it may be read as it was.
+        """
 
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""

@@ -96,7 +96,11 @@ class LocalStorage:
     def _listed(self, folder: Path, *, files: bool) -> list[str]:
         try:
             with os.scandir(folder) as entries:
-                return sorted(entry.name for entry in entries if entry.is_file() == files)
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if (entry.is_file() if files else entry.is_dir())
+                )
         except FileNotFoundError:
             return []
         except OSError as exc:
