@@ -1,7 +1,9 @@
 """Entries of any iterable of records, checked against what the split promises."""
 
+import operator
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import SupportsIndex
 
 from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import Origin, Reject, VideoRecord
@@ -28,17 +30,37 @@ def _check_entry(
     if not isinstance(entry, VideoRecord | Reject):
         raise TypeError(f"records[{ordinal}]: expected a VideoRecord, got {entry!r}")
     origin = entry.origin or Origin("records", index=ordinal)
+    origin = replace(origin, file=_as_unicode(origin.file))
     if isinstance(entry, Reject):
-        return replace(entry, origin=origin)
-    name = entry.id or entry.path
-    wrong = _fault(entry, labels, class_names)
+        return replace(
+            entry,
+            message=_as_unicode(entry.message),
+            id=_as_unicode(entry.id),
+            origin=origin,
+        )
+    found = tuple(_class_id(label) for label in entry.labels)
+    wrong = _fault(entry, found, labels, class_names)
     if wrong:
-        # What cannot be written as UTF-8 cannot stand in the report either.
-        return Reject(wrong, id=name.encode(errors="replace").decode(), origin=origin)
-    return replace(entry, origin=origin)
+        return Reject(wrong, id=_as_unicode(entry.id or entry.path), origin=origin)
+    return replace(entry, labels=found, origin=origin)
 
 
-def _fault(record: VideoRecord, labels: LabelMode, class_names: tuple[str, ...]) -> str:
+def _class_id(label: object) -> int:
+    """Return a label as a plain integer, -1 for what is none."""
+    # NumPy's integers are welcome, True and 1.0 are not.
+    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
+        return -1
+    return operator.index(label)
+
+
+def _as_unicode(text: str) -> str:
+    """Return text that can be stored: bytes that were no UTF-8 are spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _fault(
+    record: VideoRecord, found: tuple[int, ...], labels: LabelMode, class_names: tuple[str, ...]
+) -> str:
     """Return what is wrong with a record, empty for nothing."""
     try:
         (record.path + record.id).encode()
@@ -46,11 +68,12 @@ def _fault(record: VideoRecord, labels: LabelMode, class_names: tuple[str, ...])
         return f"expected a path and an id in valid Unicode, got {record.path!a}, {record.id!a}"
     if not record.path or "\0" in record.path:
         return f"expected a path, got {record.path!r}"
-    if not labels_fit(labels, len(record.labels)):
+    if not labels_fit(labels, len(found)):
         return f"expected {_EXPECTED_LABELS[labels]}, got {list(record.labels)}"
-    for label in record.labels:
-        if type(label) is not int or not 0 <= label < 2**63:
+    for label, number in zip(record.labels, found, strict=True):
+        if not 0 <= number < 2**63:
             return f"expected class ids of 0 or more, got {label!r}"
-        if class_names and label >= len(class_names):
-            return f"expected a class id below {len(class_names)} (class names given), got {label}"
+    beyond = [label for label in found if class_names and label >= len(class_names)]
+    if beyond:
+        return f"expected a class id below {len(class_names)} (class names given), got {beyond[0]}"
     return ""

@@ -12,6 +12,7 @@ from clipshards.packer.format.names import (
     MANIFEST_NAME,
     REJECTS_NAME,
     sample_key,
+    wids_name,
 )
 from clipshards.packer.format.rejects import RejectRow, encode_rejects
 from clipshards.packer.interop import wids_index
@@ -81,7 +82,10 @@ def write_rejects(storage: Storage, split: str, rejects: Sequence[RejectRow]) ->
 def settle(storage: Storage, manifest: Manifest) -> None:
     """Write the files for other tools and remove the build folder; safe to do again."""
     staging = f"{manifest.split}/{BUILD_FOLDER}"
-    storage.put(f"{manifest.split}.wids.json", wids_index(manifest), staging=staging)
+    name, data = wids_name(manifest.split), wids_index(manifest)
+    # A split that is finished can stand where nothing may be written.
+    if storage.size(name) != len(data) or storage.read_all(name) != data:
+        storage.put(name, data, staging=staging)
     storage.remove_folder(staging)
 
 

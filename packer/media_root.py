@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.tar import MAX_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,19 @@ class MediaRoot:
         """Return the bytes of a record's media.
 
         Raises:
-            MediaError: Outside the root, missing, unreadable or empty.
+            MediaError: Outside the root, missing, unreadable, empty, or larger than a tar
+                member can be.
         """
         try:
             file = self.locate(path)
             # A pipe or a device would block, or never end.
-            if not stat.S_ISREG(file.stat().st_mode):
+            found = file.stat()
+            if not stat.S_ISREG(found.st_mode):
                 raise MediaError(f"{path!r}: not a regular file")
+            if found.st_size > MAX_SIZE:
+                raise MediaError(
+                    f"{path!r}: {found.st_size} bytes, a tar member holds at most {MAX_SIZE}"
+                )
             data = file.read_bytes()
         except FileNotFoundError:
             raise MediaError(f"{path!r}: no such file under the media root") from None

@@ -18,8 +18,10 @@ from clipshards.packer.format.names import (
     MANIFEST_NAME,
     REJECTS_NAME,
     check_split,
+    is_shard_name,
     sample_key,
     shard_name,
+    wids_name,
 )
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.media_root import MediaRoot
@@ -101,7 +103,7 @@ def pack(
         The report; `report.rejects` lists what could not be packed and why.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError, TypeError: An argument is out of range, or of another type.
         AnnotationError: There is no entry at all, or the annotation is unreadable.
         PlanError: A plan or split of another request stands there.
         RejectsError: Too many rejects, or nothing but rejects; there is no manifest.
@@ -115,6 +117,8 @@ def pack(
         raise ValueError(f"max_rejects {max_rejects}: expected at least 0")
     mode = _label_mode(records, labels)
     names = tuple(class_names)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"class_names: expected text, got {names!r}")
     entries = check_entries(records, labels=mode, class_names=names)
     if not entries:
         raise AnnotationError("expected at least one record, got none")
@@ -206,14 +210,11 @@ def _discard(storage: Storage, split: str) -> None:
     """Remove a split; the manifest first, so that it never names shards that are gone."""
     storage.remove(f"{split}/{MANIFEST_NAME}")
     for name in storage.names(split):
-        if _is_shard_name(name, split):
+        if is_shard_name(split, name):
             storage.remove(f"{split}/{name}")
     storage.remove(f"{split}/{REJECTS_NAME}")
+    storage.remove(wids_name(split))
     storage.remove_folder(f"{split}/{BUILD_FOLDER}")
-
-
-def _is_shard_name(name: str, split: str) -> bool:
-    return name.startswith(f"{split}-") and name.endswith(".tar")
 
 
 def _finished(storage: Storage, request: Request) -> Manifest | None:
@@ -237,7 +238,7 @@ def _settled_plan(
     """Return the stored plan of this request, making it if there is none."""
     name = f"{request.split}/{BUILD_FOLDER}/plan.json"
     if storage.size(name) is None:
-        strays = [n for n in storage.names(request.split) if _is_shard_name(n, request.split)]
+        strays = [n for n in storage.names(request.split) if is_shard_name(request.split, n)]
         if strays:
             raise PlanError(
                 f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "

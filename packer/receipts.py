@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
-from clipshards.packer.format.manifest import ShardEntry
+from clipshards.packer.format.manifest import SHARD_SCHEMA, ShardEntry
 from clipshards.packer.format.names import BUILD_FOLDER
 from clipshards.packer.format.rejects import REJECT_SCHEMA, RejectRow
 from clipshards.packer.storage import Storage
@@ -42,7 +42,7 @@ def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> 
     value: dict[str, Any] = decode_json(storage.read_all(name), where=name)
     check_schema(
         value,
-        {"plan_digest": str, "entry": dict, "rejects": [REJECT_SCHEMA]},
+        {"plan_digest": str, "entry": SHARD_SCHEMA, "rejects": [REJECT_SCHEMA]},
         where=name,
     )
     entry = ShardEntry(**value["entry"])

@@ -6,7 +6,6 @@ from typing import Any
 
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.frame_table import empty_frame_table
-from clipshards.packer.format.tar import MAX_SIZE
 from clipshards.packer.format.tasks import PART_KINDS, VideoJson
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.packer.media_root import MediaRoot
@@ -55,8 +54,6 @@ def make_video_sample(record: VideoRecord, root: MediaRoot, recipe: Recipe) -> S
     """
     part = video_part(record.path)
     data = root.read(record.path)
-    if len(data) > MAX_SIZE:
-        raise MediaError(f"{record.path!r}: {len(data)} bytes, a tar member holds {MAX_SIZE}")
     info, table = VideoInfo(), empty_frame_table()
     if recipe.frame_table == "decode":
         # PyAV is loaded with the first video that is opened, not with the package.

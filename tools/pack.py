@@ -11,6 +11,7 @@ from clipshards.packer.format.errors import RejectsError
 from clipshards.tools.printing import bytes_text, count_text, print_json, print_pairs, progress_bar
 
 if TYPE_CHECKING:
+    from clipshards.packer.format.manifest import LabelMode
     from clipshards.packer.format.rejects import RejectRow
     from clipshards.packer.packing import PackReport
 
@@ -96,12 +97,10 @@ def video(
 
     if multi_label and unlabelled:
         raise click.UsageError("--multi-label and --unlabelled exclude each other.")
-    records = VideoList(
-        annotation,
-        labels="many" if multi_label else "none" if unlabelled else "one",
-        delimiter=delimiter.replace("\\t", "\t"),
-    )
-    with progress_bar(sum(1 for _ in records), "entry", f"pack {split}") as bar:
+    labels: LabelMode = "many" if multi_label else "none" if unlabelled else "one"
+    # Read once: the annotation may be a pipe.
+    records = list(VideoList(annotation, labels=labels, delimiter=delimiter.replace("\\t", "\t")))
+    with progress_bar(len(records), "entry", f"pack {split}") as bar:
         packed_bytes = 0
 
         def progress(entries: int, media_bytes: int) -> None:
@@ -116,6 +115,7 @@ def video(
                 out,
                 split=split,
                 media_root=media_root,
+                labels=labels,
                 class_names=() if class_names is None else read_class_names(class_names),
                 recipe=Recipe(frame_table=frame_table),
                 seed=None if keep_order else seed,

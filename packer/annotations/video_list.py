@@ -1,5 +1,6 @@
 """MMAction2's VideoDataset list: `path label [label ...]`, one video a line."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class VideoList:
     missing or negative label), the line is a `Reject` that says what was expected.
     """
 
-    file: Path
+    file: str | os.PathLike[str]
     labels: LabelMode = "one"
     """Labels on each line: exactly one, one or more, or none."""
     delimiter: str = " "
@@ -44,8 +45,9 @@ class VideoList:
         Raises:
             AnnotationError: The file as a whole is unreadable or empty.
         """
-        for number, line in read_lines(self.file):
-            origin = Origin(self.file.name, line=number)
+        path = Path(self.file)
+        for number, line in read_lines(path):
+            origin = Origin(path.name, line=number)
             try:
                 yield self._parse(line, origin)
             except AnnotationError as exc:

@@ -47,7 +47,8 @@ class ShardEntry:
     """Of the whole file."""
 
 
-_SHARD_COLUMNS = {entry.name: entry.type for entry in fields(ShardEntry)}
+SHARD_SCHEMA = {entry.name: entry.type for entry in fields(ShardEntry)}
+"""The fields of an entry and their types; in the manifest each is a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Manifest:
             "made_with": self.made_with,
             "totals": self._totals(),
             "shards": {
-                name: [getattr(shard, name) for shard in self.shards] for name in _SHARD_COLUMNS
+                name: [getattr(shard, name) for shard in self.shards] for name in SHARD_SCHEMA
             },
         }
 
@@ -248,6 +249,6 @@ _MANIFEST_SCHEMA = {
     "rejects_sha256": str,
     "made_with": dict,
     "totals": {"samples": int, "items": int, "bytes": int},
-    "shards": {name: [kind] for name, kind in _SHARD_COLUMNS.items()},
+    "shards": {name: [kind] for name, kind in SHARD_SCHEMA.items()},
     "content_digest": str,
 }

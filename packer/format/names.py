@@ -38,6 +38,24 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+def is_shard_name(split: str, name: str) -> bool:
+    """Return whether a file of this name in a split's folder is a shard of it.
+
+    >>> is_shard_name("train", "train-000012.tar"), is_shard_name("train", "train-old.tar")
+    (True, False)
+    """
+    return re.fullmatch(rf"{split}-[0-9]{{6,}}\.tar", name) is not None
+
+
+def wids_name(split: str) -> str:
+    """Return the name of the file by which wids finds a split.
+
+    >>> wids_name("train")
+    'train.wids.json'
+    """
+    return f"{split}.wids.json"
+
+
 def sample_key(split: str, ordinal: int) -> str:
     """Return the key of the annotation's entry `ordinal`, counted from 0.
 

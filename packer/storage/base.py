@@ -23,8 +23,8 @@ class Storage(Protocol):
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; fewer only where the file ends.
 
-        Files are kept open: one that was replaced or removed since this object first read
-        from it may be read as it was.
+        Files are kept open: one that somebody else replaced or removed since this object
+        first read from it may be read as it was.
         """
 
     def read_all(self, name: str) -> bytes:

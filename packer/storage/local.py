@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class _PerThread(threading.local):
 
     def __init__(self) -> None:
         self.descriptors: OrderedDict[str, _Descriptor] = OrderedDict()
+        self.opened_after: object = None
 
 
 class LocalStorage:
@@ -50,6 +51,8 @@ class LocalStorage:
         self.url = url
         self._root = Path(url).absolute()
         self._open = _PerThread()
+        # Another object with each file that is replaced or removed here.
+        self._last_change = object()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalStorage, (str(self._root),)
@@ -87,15 +90,15 @@ class LocalStorage:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of all files directly in `folder`, sorted."""
-        return self._listed(self._path(folder), files=True)
+        return self._listed(folder, files=True)
 
     def folders(self) -> list[str]:
         """Return the names of all folders directly in the location, sorted."""
-        return self._listed(self._root, files=False)
+        return self._listed("", files=False)
 
-    def _listed(self, folder: Path, *, files: bool) -> list[str]:
+    def _listed(self, folder: str, *, files: bool) -> list[str]:
         try:
-            with os.scandir(folder) as entries:
+            with os.scandir(self._path(folder) if folder else self._root) as entries:
                 return sorted(
                     entry.name
                     for entry in entries
@@ -104,20 +107,27 @@ class LocalStorage:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise self._error(folder.name, exc) from exc
+            raise self._error(folder, exc) from exc
 
     @contextmanager
     def writer(self, name: str, *, staging: str) -> Iterator[Write]:
         """Return a context that makes `name` appear whole at its normal end, or not at all."""
         path = self._path(name)
-        try:
-            with self._staged(staging) as (temporary, descriptor):
-                yield lambda data: _write_all(descriptor, data)
+        with ExitStack() as stack:
+            # Only our own calls are translated: an OSError of the caller's is the caller's.
+            with self._translating(name):
+                temporary, descriptor = stack.enter_context(self._staged(staging))
+
+            def write(data: bytes) -> None:
+                with self._translating(name):
+                    _write_all(descriptor, data)
+
+            yield write
+            with self._translating(name):
                 os.fsync(descriptor)
                 temporary.replace(path)
+                self._last_change = object()
                 _sync_folder(path.parent)
-        except OSError as exc:
-            raise self._error(name, exc) from exc
 
     def put(self, name: str, data: bytes, *, staging: str) -> None:
         """Make `name` hold `data`, whole or not at all; replaces."""
@@ -165,6 +175,7 @@ class LocalStorage:
         """Remove a file; one that does not exist is no error."""
         try:
             self._path(name).unlink(missing_ok=True)
+            self._last_change = object()
         except OSError as exc:
             raise self._error(name, exc) from exc
 
@@ -172,6 +183,7 @@ class LocalStorage:
         """Remove a folder and all in it; one that does not exist is no error."""
         try:
             shutil.rmtree(self._path(name))
+            self._last_change = object()
         except FileNotFoundError:
             pass
         except OSError as exc:
@@ -179,6 +191,9 @@ class LocalStorage:
 
     def _descriptor(self, name: str) -> int:
         kept = self._open.descriptors
+        if self._open.opened_after is not self._last_change:
+            kept.clear()
+            self._open.opened_after = self._last_change
         descriptor = kept.pop(name, None) or _Descriptor(self._path(name))
         kept[name] = descriptor
         if len(kept) > _KEPT_OPEN:
@@ -191,8 +206,16 @@ class LocalStorage:
             raise ValueError(f"{name!r} is not a name inside {self.url}")
         return self._root.joinpath(*parts)
 
+    @contextmanager
+    def _translating(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise self._error(name, exc) from exc
+
     def _error(self, name: str, exc: OSError) -> StorageError:
-        return StorageError(f"{self.url}/{name}: {exc.strerror or exc}")
+        place = f"{self.url}/{name}" if name else self.url
+        return StorageError(f"{place}: {exc.strerror or exc}")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
