@@ -90,15 +90,15 @@ class LocalStorage:
 
     def names(self, folder: str) -> list[str]:
         """Return the names of all files directly in `folder`, sorted."""
-        return self._listed(folder, files=True)
+        return self._listed(self._path(folder), folder, files=True)
 
     def folders(self) -> list[str]:
         """Return the names of all folders directly in the location, sorted."""
-        return self._listed("", files=False)
+        return self._listed(self._root, "", files=False)
 
-    def _listed(self, folder: str, *, files: bool) -> list[str]:
+    def _listed(self, folder: Path, name: str, *, files: bool) -> list[str]:
         try:
-            with os.scandir(self._path(folder) if folder else self._root) as entries:
+            with os.scandir(folder) as entries:
                 return sorted(
                     entry.name
                     for entry in entries
@@ -107,7 +107,7 @@ class LocalStorage:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise self._error(folder, exc) from exc
+            raise self._error(name, exc) from exc
 
     @contextmanager
     def writer(self, name: str, *, staging: str) -> Iterator[Write]:

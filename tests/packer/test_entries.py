@@ -125,7 +125,8 @@ def test_generator_is_read_once() -> None:
 
 
 def test_integers_of_numpy_are_labels_too() -> None:
-    (entry,) = check(VideoRecord("a.mp4", (np.int64(3), np.uint8(1))), labels="many")
+    labels: Any = (np.int64(3), np.uint8(1))
+    (entry,) = check(VideoRecord("a.mp4", labels), labels="many")
     assert isinstance(entry, VideoRecord)
     assert [type(label) for label in entry.labels] == [int, int]
     assert entry.labels == (3, 1)
