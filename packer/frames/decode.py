@@ -234,8 +234,11 @@ def _decode_packets(
     context.reorder_depth = info.reorder_depth
     for number in feed.tolist():
         offset, size = int(table[number, OFFSET]), int(table[number, SIZE])
+        payload = part[offset : offset + size]
+        if not size or len(payload) != size:
+            raise DecodeError(f"packet {number} lies outside the part")
         # Packet copies the bytes, and FFmpeg needs that: it reads zeros behind them.
-        packet = av.Packet(part[offset : offset + size])
+        packet = av.Packet(payload)
         packet.pts = number
         yield from context.decode(packet)
     yield from context.decode(None)
@@ -264,6 +267,14 @@ def _open_context(info: VideoInfo) -> VideoCodecContext:
         raise DecodeError(f"this build of PyAV has no decoder {info.codec!r}") from exc
     if not isinstance(context, VideoCodecContext):
         raise DecodeError(f"codec {info.codec!r} is not a video codec")
+    try:
+        _set_up(context, info)
+    except (av.FFmpegError, ValueError, OverflowError) as exc:
+        raise DecodeError(f"the decoder refuses the description in json: {exc}") from exc
+    return context
+
+
+def _set_up(context: VideoCodecContext, info: VideoInfo) -> None:
     context.thread_count = 1
     if info.extradata:
         context.extradata = info.extradata
@@ -276,4 +287,3 @@ def _open_context(info: VideoInfo) -> VideoCodecContext:
     context.color_primaries = info.color_primaries
     context.color_trc = info.color_transfer
     context.open()
-    return context

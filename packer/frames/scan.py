@@ -44,7 +44,7 @@ from clipshards.packer.frames.decode import (
     video_stream,
 )
 from clipshards.packer.frames.mp4 import check_not_truncated
-from clipshards.packer.frames.nal import AccessUnit, nal_length_size, read_access_unit
+from clipshards.packer.frames.nal import nal_length_size, read_access_unit
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
 
 # Matroska and WebM report a block's position, the payload stands a few bytes behind it.
@@ -77,32 +77,45 @@ def scan_video(data: bytes) -> VideoScan:
             changing size.
     """
     try:
+        return _scan(data, strict=True)
+    except MediaError as exc:
+        if not isinstance(exc.__cause__, av.FFmpegError):
+            raise
+    # FFmpeg may get over the damage as players do, but what it makes up for lost pictures
+    # depends on what it decoded before: only a decode from the start gives it again.
+    return _scan(data, strict=False)
+
+
+def _scan(data: bytes, *, strict: bool) -> VideoScan:
+    """Scan once; with `strict`, the decoder stops at the first error instead of concealing it."""
+    try:
         with open_container(data) as container:
             stream = video_stream(container)
             if stream is None:
                 of = " of a known codec" if container.streams.video else ""
                 raise MediaError(f"no video stream{of} in the file")
             check_not_truncated(data)
-            return _scan(data, container, stream)
+            if strict:
+                stream.codec_context.options = {"err_detect": "explode"}
+            reason = "" if strict else "the decoder reports errors"
+            return _scan_stream(data, container, stream, reason)
     except av.FFmpegError as exc:
         raise MediaError(f"not a readable mp4, mov, mkv, webm or avi: {exc.strerror}") from exc
 
 
-def _scan(data: bytes, container: InputContainer, stream: VideoStream) -> VideoScan:
+def _scan_stream(
+    data: bytes, container: InputContainer, stream: VideoStream, reason: str
+) -> VideoScan:
+    """Scan an opened video; a `reason` that is given leaves the table empty."""
     info = _describe(container, stream)
     packets = [packet for packet in container.demux(stream) if packet.size]
-    reason = ""
     table = empty_frame_table()
-    units: list[AccessUnit] = []
-    try:
-        table, units = _tabulate(data, packets, info)
-    except _NoTableError as exc:
-        reason = str(exc)
-    provable = (
-        info.codec == "h264"
-        and _parameter_sets_constant(info, units)
-        and not (table[:, FLAGS] & CORRUPT).any()
-    )
+    if not reason:
+        try:
+            table = _tabulate(data, packets, info)
+        except _NoTableError as exc:
+            reason = str(exc)
+    provable = info.codec == "h264" and not (table[:, FLAGS] & CORRUPT).any()
     watched = _spot_packets(table) if provable else np.arange(len(table))
     decode = _SequentialDecode(stream, set(watched.tolist()))
     ranks = decode.run(packets)
@@ -170,14 +183,18 @@ def _pair(value: Fraction | None) -> tuple[int, int]:
     return (0, 1) if value is None else (value.numerator, value.denominator)
 
 
-def _tabulate(
-    data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
-) -> tuple[FrameTable, list[AccessUnit]]:
-    """Return the table without ranks, and what the NAL units say where there are any."""
+def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo) -> FrameTable:
+    """Return the table without ranks.
+
+    Raises:
+        _NoTableError: A condition for a table is broken, whatever the pictures.
+    """
     rows = []
     units = []
     has_nal_units = info.codec in ("h264", "hevc")
     for packet in packets:
+        if packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"):
+            raise _NoTableError("the decoder's configuration changes inside the video")
         payload = bytes(packet)
         place = -1 if packet.pos is None else packet.pos
         if place < 0 or not data.startswith(payload, place):
@@ -199,16 +216,15 @@ def _tabulate(
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)
     if not len(table) or not table[0, FLAGS] & RANDOM_ACCESS:
         raise _NoTableError("the video does not begin with a random-access point")
+    # A decoder keeps the parameter sets that it saw last: after a jump back they would be
+    # those of a later part of the video.
+    inside = {parameter_set for unit in units for parameter_set in unit.parameter_sets}
+    if units and not (info.extradata and all(s in info.extradata for s in inside)):
+        raise _NoTableError("parameter sets change inside the video")
     if len(frozenset().union(*(unit.layers for unit in units))) > 1:
         # With temporal layers, "not referred to" holds inside a layer only.
         table[:, FLAGS] &= ~DISPOSABLE
-    return table, units
-
-
-def _parameter_sets_constant(info: VideoInfo, units: list[AccessUnit]) -> bool:
-    """Return whether every packet is decoded with the parameter sets of the extradata."""
-    inside = {sets for unit in units for sets in unit.parameter_sets}
-    return bool(units) and bool(info.extradata) and all(s in info.extradata for s in inside)
+    return table
 
 
 def _settle(table: FrameTable) -> None:
@@ -335,7 +351,8 @@ def _subsets(table: FrameTable, watched: Packets) -> Iterator[Packets]:
     watched = watched[table[watched, RANK] != NO_PICTURE]
     entries = entry_packets(table, watched)
     disposable = (table[watched, FLAGS] & DISPOSABLE) != 0
-    for entry in np.unique(entries):
+    # Backwards, since what a decoder keeps of a later part must not show either.
+    for entry in np.unique(entries)[::-1]:
         served = entries == entry
         yield watched[served]
         if (served & disposable).any() and not (served & disposable == served).all():
