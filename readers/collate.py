@@ -32,15 +32,15 @@ def _collate(name: str, values: list[Any], items: Sequence[dict[str, Any]]) -> A
         return values
     if not all(isinstance(value, np.ndarray) for value in values):
         return default_collate(values)
-    shapes = [value.shape for value in values]
-    odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    kinds = [f"shape {value.shape}, {value.dtype}" for value in values]
+    odd = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
     if odd is not None:
         raise ValueError(
-            f"{name!r}: {items[0].get('key')} has shape {shapes[0]}, {items[odd].get('key')} has "
-            f"{shapes[odd]}; bring them to one size by transform=, or pass a collate= of your own"
+            f"{name!r}: {items[0].get('key')} has {kinds[0]}, {items[odd].get('key')} has "
+            f"{kinds[odd]}; bring them to one by transform=, or pass a collate= of your own"
         )
     # Filled row by row: np.stack costs several times as much on large frames.
-    batch = np.empty((len(values), *shapes[0]), dtype=values[0].dtype)
+    batch = np.empty((len(values), *values[0].shape), dtype=values[0].dtype)
     for row, value in zip(batch, values, strict=True):
         row[...] = value
     return torch.from_numpy(batch)

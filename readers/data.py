@@ -66,10 +66,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """Choose the epoch that the next iteration gives; call it before each.
 
         Raises:
-            ValueError: Below 0.
+            ValueError: Not in [0, 2**63).
         """
-        if epoch < 0:
-            raise ValueError(f"epoch {epoch}: expected at least 0")
+        _check_epoch(epoch)
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -89,9 +88,11 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
 
         Raises:
             IndexError: The epoch has no such batch.
+            ValueError: `epoch` is not in [0, 2**63).
             DecodeError, FormatError, StorageError: A sample cannot be had; the message
                 names it.
         """
+        _check_epoch(epoch)
         if not 0 <= batch < len(self):
             raise IndexError(f"batch {batch} of {len(self)}")
         numbers = batch_items(
@@ -126,8 +127,16 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         )
 
 
+def _check_epoch(epoch: int) -> None:
+    if not 0 <= epoch < 2**63:
+        raise ValueError(f"epoch {epoch}: expected 0 to 2**63 - 1")
+
+
 class ShardMapDataset(Dataset[dict[str, Any]]):
-    """Single decoded items by number, in storage order; for samplers and for looking."""
+    """Single decoded items by number, in storage order; for samplers and for looking.
+
+    The random frames of an item are those of epoch 0, whenever it is asked for.
+    """
 
     def __init__(
         self, split: Split, *, clip: Clip, seed: int = 0, transform: Transform | None = None

@@ -4,10 +4,16 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from clipshards.packer.format.checksums import crc32c, sha256_hex
-from clipshards.packer.format.errors import CorruptShardError, DatasetError, FormatError
+from clipshards.packer.format.errors import (
+    CorruptShardError,
+    DatasetError,
+    FormatError,
+    NotFoundError,
+    StorageError,
+)
 from clipshards.packer.format.frame_table import NO_PICTURE, RANK, check_frame_table
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Manifest, ShardEntry, labels_fit
@@ -95,8 +101,10 @@ def verify(
     for name in split_names(storage) if split is None else [split]:
         try:
             opened = open_dataset(location, split=name)
-        except FormatError as exc:
-            report.findings.append(Finding(name, "", "", "", f"{MANIFEST_NAME}: {exc}"))
+        except NotFoundError:
+            raise
+        except (FormatError, StorageError) as exc:
+            report.findings.append(Finding(name, "", "", "", str(exc)))
             continue
         report.splits[name] = opened.manifest.content_digest
         report.findings += _check_split_files(storage, opened.manifest)
@@ -112,7 +120,9 @@ def total_bytes(location: str | os.PathLike[str], *, split: str | None = None) -
     for name in split_names(storage) if split is None else [split]:
         try:
             total += open_dataset(location, split=name).manifest.size_bytes
-        except FormatError:
+        except NotFoundError:
+            raise
+        except (FormatError, StorageError):
             continue
     return total
 
@@ -154,46 +164,44 @@ def _check_shard(
         return Finding(split.name, entry.name, sample, part, message)
 
     report.shards += 1
-    size = split.storage.size(name)
-    if size is None:
-        yield finding("missing")
-        return
-    if size != entry.bytes:
-        yield finding(f"{size} bytes, the manifest expects {entry.bytes}")
     index = None
+    reader = _ShardReader(split.storage, name, tick)
     try:
-        index = split.read_index(number)
-    except DatasetError as exc:
-        yield finding(str(exc))
-    reader = _ShardReader(split.storage, name, entry, tick)
-    try:
-        yield from _check_members(split, entry, index, reader, report, finding)
-    except DatasetError as exc:
-        # A broken header hides where the next member begins; the checksums below and
-        # those of the parts still say which samples are whole.
-        yield finding(str(exc))
-        if index is not None:
-            yield from _check_parts_by_index(split, number, index, finding)
+        size = split.storage.size(name)
+        if size is None:
+            yield finding("missing")
+            return
+        if size != entry.bytes:
+            yield finding(f"{size} bytes, the manifest expects {entry.bytes}")
+        try:
+            index = split.read_index(number)
+        except FormatError as exc:
+            yield finding(str(exc))
+        if index is None:
+            yield from _walk_headers(reader, finding)
+        else:
+            yield from _check_by_index(split, entry, index, reader, report, finding)
         reader.skip_to_end()
-    report.bytes += reader.place
-    if size == entry.bytes:
-        if reader.sha256.hexdigest() != entry.sha256:
-            yield finding("sha256 of the file is not the manifest's")
-        if reader.crc32c != entry.crc32c:
-            yield finding("crc32c of the file is not the manifest's")
+        if size == entry.bytes:
+            if reader.sha256.hexdigest() != entry.sha256:
+                yield finding("sha256 of the file is not the manifest's")
+            if reader.crc32c != entry.crc32c:
+                yield finding("crc32c of the file is not the manifest's")
+    except StorageError as exc:
+        yield finding(f"cannot be read: {exc}")
+    finally:
+        report.bytes += reader.place
 
 
 class _ShardReader:
     """Reads a shard once from front to back, hashing as it goes."""
 
-    def __init__(self, storage: Storage, name: str, entry: ShardEntry, tick: Progress) -> None:
+    def __init__(self, storage: Storage, name: str, tick: Progress) -> None:
         self.place = 0
         self.sha256 = hashlib.sha256()
         self.crc32c = 0
-        self.where = f"{entry.name}"
         self._storage = storage
         self._name = name
-        self._end = storage.size(name) or 0
         self._tick = tick
         self._buffer = b""
         self._used = 0
@@ -243,87 +251,86 @@ class _ShardReader:
 _MakeFinding = Callable[..., Finding]
 
 
-def _check_members(
+def _check_by_index(
     split: Split,
     entry: ShardEntry,
-    index: ShardIndex | None,
+    index: ShardIndex,
     reader: _ShardReader,
     report: VerifyReport,
     finding: _MakeFinding,
 ) -> Iterator[Finding]:
-    """Walk the members and hold each against the index."""
-    expected = {} if index is None else _members_of(index)
+    """Hold every member against the index, which says where each byte of the shard belongs."""
     sample_parts: dict[str, bytes] = {}
     current = -1
-    while True:
-        at = reader.place
-        header = decode_header(reader.take(BLOCK), where=f"byte {at}")
-        if header is None:
-            break
-        name, size = header
-        data = reader.take(size)
-        if any(reader.take(padding(size))):
-            yield finding(f"padding behind {name} is not zero")
-        if name == INDEX_MEMBER:
-            if (at + BLOCK, size) != (entry.index_offset, entry.index_bytes):
-                yield finding("the index does not stand where the manifest says")
-            continue
-        if index is None:
-            continue
-        if name not in expected:
-            yield finding(f"member {name} is not in the index")
-            continue
-        member = expected.pop(name)
-        if (at + BLOCK, size) != (member.offset, member.size):
-            yield finding("does not stand where the index says", member.key, member.part)
-        if member.row != current:
-            yield from _check_sample(split, index, current, sample_parts, finding)
-            current, sample_parts = member.row, {}
-            report.samples += 1
-        if crc32c(data) != member.crc32c:
-            yield finding(_ALTERED, member.key, member.part)
-        else:
-            sample_parts[member.part] = data
-    if index is not None:
+    try:
+        for row, key, part, size, crc in _members_of(index):
+            if row != current:
+                yield from _check_sample(split, index, current, sample_parts, finding)
+                current, sample_parts = row, {}
+                report.samples += 1
+            try:
+                header, data = reader.take(BLOCK), reader.take(size)
+                gap = reader.take(padding(size))
+            except CorruptShardError as exc:
+                yield finding(str(exc), key, part)
+                return
+            if fault := _header_fault(header, member_name(key, part), size):
+                yield finding(fault, key, part)
+            if crc32c(data) != crc:
+                yield finding(_ALTERED, key, part)
+            else:
+                sample_parts[part] = data
+            if any(gap):
+                yield finding("the padding behind it is not zero", key, part)
         yield from _check_sample(split, index, current, sample_parts, finding)
-    if any(reader.take(BLOCK)) or not reader.at_end:
-        yield finding(f"expected {len(END)} zero bytes as the end, found more")
-        reader.skip_to_end()
-    for name in expected:
-        yield finding(f"member {name} of the index is missing")
+        if reader.place + BLOCK != entry.index_offset:
+            yield finding("the index does not stand where the manifest says")
+            return
+        if fault := _header_fault(reader.take(BLOCK), INDEX_MEMBER, entry.index_bytes):
+            yield finding(fault)
+        # Its bytes were checked when it was read.
+        reader.take(entry.index_bytes)
+        if any(reader.take(padding(entry.index_bytes))):
+            yield finding("the padding behind the index is not zero")
+        if reader.take(len(END)) != END or not reader.at_end:
+            yield finding(f"expected {len(END)} zero bytes as the end, and nothing behind them")
+    except CorruptShardError as exc:
+        yield finding(str(exc))
 
 
-class _Member(NamedTuple):
-    """One part as the index promises it."""
-
-    row: int
-    """Place of the sample in the index."""
-    key: str
-    part: str
-    offset: int
-    size: int
-    crc32c: int
-
-
-def _members_of(index: ShardIndex) -> dict[str, _Member]:
-    """Return all that an index promises, by member name."""
-    members = {}
-    for part, columns in index.parts.items():
-        rows = zip(index.keys, columns.offset, columns.size, columns.crc32c, strict=True)
-        for row, (key, offset, size, crc) in enumerate(rows):
-            if offset >= 0:
-                members[member_name(key, part)] = _Member(row, key, part, offset, size, crc)
-    return members
+def _header_fault(block: bytes, name: str, size: int) -> str:
+    """Return what is wrong with the header of a member, empty for nothing."""
+    try:
+        found = decode_header(block, where=f"in front of {name}")
+    except CorruptShardError as exc:
+        return str(exc)
+    if found != (name, size):
+        return f"header: expected {name!r} of {size} bytes, got {found}"
+    return ""
 
 
-def _check_parts_by_index(
-    split: Split, number: int, index: ShardIndex, finding: _MakeFinding
-) -> Iterator[Finding]:
-    """Name the samples of a damaged shard that are not whole, by the index alone."""
-    name = f"{split.name}/{split.manifest.shards[number].name}"
-    for member in _members_of(index).values():
-        if crc32c(split.storage.read(name, member.offset, member.size)) != member.crc32c:
-            yield finding(_ALTERED, member.key, member.part)
+def _members_of(index: ShardIndex) -> Iterator[tuple[int, str, str, int, int]]:
+    """Yield (row, key, part, size, crc32c) of all that an index promises, in file order."""
+    for row, key in enumerate(index.keys):
+        for part, columns in index.parts.items():
+            if columns.offset[row] >= 0:
+                yield row, key, part, columns.size[row], columns.crc32c[row]
+
+
+def _walk_headers(reader: _ShardReader, finding: _MakeFinding) -> Iterator[Finding]:
+    """Say where a shard without its index stops making sense; the headers alone guide."""
+    key = part = ""
+    try:
+        while header := decode_header(reader.take(BLOCK), where=f"byte {reader.place - BLOCK}"):
+            name, size = header
+            if name != INDEX_MEMBER:
+                key, _, part = name.partition(".")
+            reader.take(size)
+            if any(reader.take(padding(size))):
+                yield finding("the padding behind it is not zero", key, part)
+            key = part = ""
+    except CorruptShardError as exc:
+        yield finding(str(exc), key, part)
 
 
 def _check_sample(

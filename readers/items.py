@@ -113,19 +113,19 @@ def decode_video_item(raw: RawSample, *, clip: Clip, draws: npt.NDArray[np.float
         FormatError: A part breaks the format.
     """
     # PyAV is loaded with the first item, not with the package.
-    from clipshards.packer.frames.decode import count_frames, decode_frames
+    from clipshards.packer.frames.decode import decode_frames, look_through
 
     about, table, video = open_video_sample(raw)
     info = about.video
     try:
-        # Packed unopened, a video's length is known only by decoding it.
-        total = info.frames if info.frames >= 0 else count_frames(video)
+        # Packed unopened, a video's length and rotation are known only by decoding it.
+        total, rotation = (info.frames, info.rotation) if info.frames >= 0 else look_through(video)
         numbers = clip.choose(total, draws)
         frames = decode_frames(video, numbers, info=info, table=table)
     except DecodeError as exc:
         raise DecodeError(f"{raw.where}: {exc}") from exc
-    if info.rotation % 90 == 0 and info.rotation % 360:
-        frames = np.ascontiguousarray(np.rot90(frames, info.rotation // 90, axes=(1, 2)))
+    if rotation % 90 == 0 and rotation % 360:
+        frames = np.ascontiguousarray(np.rot90(frames, rotation // 90, axes=(1, 2)))
     return {
         "key": raw.key,
         "id": about.id,

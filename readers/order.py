@@ -27,7 +27,12 @@ def permute(positions: Items, *, items: int, seed: int, epoch: int) -> Items:
     Returns:
         int64 of the same shape, each in [0, items). Over all positions each item occurs
         exactly once.
+
+    Raises:
+        ValueError: A position lies outside the range.
     """
+    if positions.size and not 0 <= positions.min() <= positions.max() < items:
+        raise ValueError(f"positions {positions.min()} to {positions.max()} of {items} items")
     half = np.uint64(max(1, ((items - 1).bit_length() + 1) // 2))
     keys = _round_keys(seed, epoch)
     values = positions.astype(np.uint64)

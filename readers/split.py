@@ -9,10 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import CorruptShardError, NotFoundError
+from clipshards.packer.format.errors import CorruptShardError, FormatError, NotFoundError
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Manifest, ShardEntry
-from clipshards.packer.format.names import MANIFEST_NAME, check_split, member_name
+from clipshards.packer.format.names import (
+    BUILD_FOLDER,
+    MANIFEST_NAME,
+    check_split,
+    is_split,
+    member_name,
+)
 from clipshards.packer.storage import Storage, open_storage
 
 
@@ -180,9 +186,19 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
     if storage.size(name) is None:
         raise NotFoundError(
             f"{storage.url}: there is no split {split!r}: no {name}"
-            + ("; packing has not ended there" if storage.names(split) else "")
+            + ("; packing has not ended there" if _unfinished(storage, split) else "")
         )
-    return Split(storage, Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}"))
+    manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
+    if manifest.split != split:
+        raise FormatError(
+            f"{storage.url}/{name}: the manifest of split {manifest.split!r} stands in the folder "
+            f"of {split!r}; give the folder its name back"
+        )
+    return Split(storage, manifest)
+
+
+def _unfinished(storage: Storage, split: str) -> bool:
+    return bool(storage.names(split) or storage.names(f"{split}/{BUILD_FOLDER}"))
 
 
 def split_names(storage: Storage) -> list[str]:
@@ -194,7 +210,7 @@ def split_names(storage: Storage) -> list[str]:
     names = [
         folder
         for folder in storage.folders()
-        if storage.size(f"{folder}/{MANIFEST_NAME}") is not None
+        if is_split(folder) and storage.size(f"{folder}/{MANIFEST_NAME}") is not None
     ]
     if not names:
         raise NotFoundError(f"{storage.url}: no data set here, no folder holds a {MANIFEST_NAME}")

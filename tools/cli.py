@@ -81,21 +81,24 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         # Outside its standalone mode, click returns the code of an Exit, else the command's None.
-        sys.exit(cli(prog_name="clipshards", standalone_mode=False))
-    except click.UsageError as exc:
+        code = cli(prog_name="clipshards", standalone_mode=False)
+    except click.ClickException as exc:
         exc.show()
-        sys.exit(2)
+        code = exc.exit_code
+    except SystemExit:
+        # In this mode click exits for one reason only: the reader of our output has gone, as
+        # with `| head`. Its code 1 would say that the data has problems.
+        code = 0
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nInterrupted. The same command goes on where this one stopped.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone, as with `| head`.
-        sys.stderr.close()
-        sys.exit(0)
+        click.echo(
+            "\nInterrupted. Given again, a pack command goes on where this one stopped.", err=True
+        )
+        code = 130
     except (DatasetError, ValueError) as exc:
         click.echo(f"error: {exc}", err=True)
         wrong_use = isinstance(exc, NotFoundError | PlanError | ValueError)
-        sys.exit(2 if wrong_use else 1)
+        code = 2 if wrong_use else 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

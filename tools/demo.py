@@ -1,6 +1,7 @@
 """`clipshards demo`: the whole way once, on videos made on the spot."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -67,15 +68,15 @@ def demo(out: str) -> None:
             first = first or f"{tuple(batch['frames'].shape)} {batch['frames'].dtype}"
         seconds = time.perf_counter() - started
         click.echo(f"   epoch {epoch}: {clips} clips, {clips / seconds:.0f} a second, {first}")
-    command = _command()
+    command, quoted = _command(), shlex.quote(str(shards))
     click.echo(
         f"""
 Now with your own videos:
   {command} pack video train.txt --media-root VIDEOS --out SHARDS --split train
   {command} verify SHARDS
 Look at what was made here:
-  {command} info {shards}
-  {command} show {shards} train-00000000"""
+  {command} info {quoted}
+  {command} show {quoted} train-00000000"""
     )
 
 

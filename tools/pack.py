@@ -1,5 +1,6 @@
 """`clipshards pack`: an annotation and its media become shards."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -156,7 +157,7 @@ def _print_report(report: "PackReport") -> None:
     _print_rejects(report.rejects)
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
-    click.echo(f"next: clipshards verify {report.location}")
+    click.echo(f"next: clipshards verify {shlex.quote(report.location)}")
 
 
 def _print_rejects(rejects: "Sequence[RejectRow]") -> None:

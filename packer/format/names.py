@@ -13,6 +13,11 @@ BUILD_FOLDER = ".build"
 _SPLIT = re.compile(r"[a-z0-9][a-z0-9_]{0,31}")
 
 
+def is_split(name: str) -> bool:
+    """Return whether `name` may name a split."""
+    return _SPLIT.fullmatch(name) is not None
+
+
 def check_split(split: str) -> str:
     """Return `split` if it may name a split.
 

@@ -153,13 +153,20 @@ def iter_pictures(
         idle.popitem(last=False)
 
 
-def count_frames(part: bytes) -> int:
-    """Return how many frames a decode from the start gives.
+def look_through(part: bytes) -> tuple[int, int]:
+    """Return how many frames a decode from the start gives, and the rotation of the first.
+
+    The rotation is in degrees counter-clockwise.
 
     Raises:
         DecodeError: The part cannot be decoded to its end.
     """
-    return sum(1 for _ in _sequential(part))
+    frames = rotation = 0
+    for picture in _sequential(part):
+        if not frames:
+            rotation = picture.rotation
+        frames += 1
+    return frames, rotation
 
 
 def _decode_sequentially(part: bytes, frames: npt.NDArray[np.integer]) -> Pixels:

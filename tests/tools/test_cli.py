@@ -1,0 +1,254 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import click
+import makers
+import pytest
+
+from clipshards.readers import integrity
+from clipshards.tools import cli, demo
+
+Run = Callable[..., tuple[int, str, str]]
+
+COMMANDS = ("pack", "info", "show", "verify", "demo")
+# Command -> what its help must name.
+HELP = {
+    (): (*COMMANDS, "--version", "Exit codes: 0 fine, 1 the data has problems, 2 wrong use"),
+    ("pack",): ("video",),
+    ("pack", "video"): (
+        "ANNOTATION",
+        "--media-root",
+        "--out",
+        "--split",
+        "--multi-label",
+        "--unlabelled",
+        "--delimiter",
+        "--class-names",
+        "--frame-table",
+        "--seed",
+        "--keep-order",
+        "--shard-size",
+        "--max-rejects",
+        "--allow-outside",
+        "--replan",
+        "--json",
+    ),
+    ("info",): ("LOCATION", "--split", "--json"),
+    ("show",): ("LOCATION", "KEY_OR_ID", "--split", "--json"),
+    ("verify",): ("LOCATION", "--split", "--json", "Exit code 0"),
+    ("demo",): ("--out",),
+}
+
+
+def clipshards(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "clipshards.tools.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_every_command_has_a_help_text(run: Run, command: tuple[str, ...], option: str) -> None:
+    code, out, err = run(*command, option)
+    assert code == 0
+    assert err == ""
+    assert out.startswith(" ".join(("Usage: clipshards", *command)))
+    for expected in HELP[command]:
+        assert expected in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_the_help_lists_what_there_is() -> None:
+    context = click.Context(cli.cli)
+    assert tuple(cli.cli.list_commands(context)) == COMMANDS
+    for name in COMMANDS:
+        command = cli.cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.help
+
+
+def test_the_help_loads_nothing_but_click() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['--help']\n"
+        "from clipshards.tools.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'av', 'numpy', 'librosa', 'boto3', 'tqdm'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: clipshards")
+    assert done.stderr == "[]\n"
+
+
+# Runs several command lines, each on a line of its own, in one process.
+SEVERAL = """
+import sys
+from clipshards.tools.cli import main
+
+for line in sys.argv[1].splitlines():
+    sys.argv[1:] = line.split("|")
+    try:
+        main()
+    except SystemExit as exc:
+        assert not exc.code, line
+assert "torch" not in sys.modules
+"""
+
+
+def test_packing_and_verifying_never_load_torch(
+    media_root: makers.MediaRoot, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    root, annotation = media_root.root, media_root.annotation
+    lines = (
+        f"pack|video|{annotation}|--media-root|{root}|--out|{out}|--split|train",
+        f"verify|{out}",
+        f"info|{out}",
+        f"show|{out}|train-00000000",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, "\n".join(lines)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_version_is_the_packages(run: Run) -> None:
+    assert run("--version") == (0, f"clipshards {version('clipshards')}\n", "")
+
+
+def test_without_a_command_the_help_comes_and_the_code_is_2(run: Run) -> None:
+    for command in ((), ("pack",)):
+        code, out, err = run(*command)
+        assert code == 2
+        assert "Usage: clipshards" in out + err
+
+
+def test_an_unknown_command_is_wrong_use(run: Run) -> None:
+    code, out, err = run("unpack")
+    assert (code, out) == (2, "")
+    assert "No such command 'unpack'. There are: pack, info, show, verify, demo." in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--nonsense",),
+        ("info",),
+        ("info", "--nonsense", "x"),
+        ("info", "x", "y"),
+        ("show", "x"),
+        ("verify",),
+        ("verify", "x", "--split"),
+        ("demo", "x"),
+        ("pack", "audio"),
+        ("pack", "video"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_end_with_2(run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Error: " in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "show"])
+def test_a_missing_data_set_is_wrong_use(run: Run, tmp_path: Path, command: str) -> None:
+    more = ["key"] if command == "show" else []
+    code, out, err = run(command, tmp_path / "nowhere", *more)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path / 'nowhere'}: no data set here")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "show"])
+@pytest.mark.parametrize(
+    ("split", "message"), [("test", "no split 'test'"), ("../x", "expected 1 to 32 characters")]
+)
+def test_a_missing_split_is_wrong_use(
+    run: Run, packed: Path, command: str, split: str, message: str
+) -> None:
+    more = ["key"] if command == "show" else []
+    code, out, err = run(command, packed, *more, "--split", split)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_a_damaged_manifest_is_a_problem_of_the_data(run: Run, copied: Path) -> None:
+    (copied / "train" / "manifest.json").write_text("{}\n")
+    code, out, err = run("info", copied, "--split", "train")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {copied}/train/manifest.json: ")
+
+
+def test_a_location_may_hold_other_folders(run: Run, copied: Path) -> None:
+    (copied / "train").rename(copied / "train.bak")
+    for command in ("info", "verify"):
+        code, out, err = run(command, copied)
+        assert (code, err) == (0, "")
+        assert "train" not in out
+
+
+def test_the_process_ends_with_the_exit_code(packed: Path, damaged: Path, tmp_path: Path) -> None:
+    for arguments, code in (
+        (("verify", packed), 0),
+        (("verify", damaged), 1),
+        (("verify", tmp_path / "nowhere"), 2),
+        (("nonsense",), 2),
+    ):
+        done = clipshards(*arguments)
+        assert done.returncode == code, done
+        assert "Traceback" not in done.stderr
+
+
+def test_the_installed_command_is_this_one() -> None:
+    (entry,) = entry_points(group="console_scripts", name="clipshards")
+    assert entry.load() is cli.main
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("info",), ("show", "train-00000003")])
+def test_a_reader_that_goes_away_is_no_problem(packed: Path, arguments: tuple[str, ...]) -> None:
+    # As with `clipshards ... | head -0`: the pipe has no reader from the beginning.
+    reader, writer = os.pipe()
+    os.close(reader)
+    name, *rest = arguments
+    more = [] if name == "--help" else [packed, *rest]
+    done = subprocess.run(
+        [sys.executable, "-m", "clipshards.tools.cli", name, *map(str, more)],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 0, "1 would say that the data has problems"
+
+
+def test_an_error_of_click_in_a_command_is_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = integrity.verify
+
+    def verify_damaged(location: Path) -> integrity.VerifyReport:
+        shard = location / "train" / "train-000000.tar"
+        shard.write_bytes(shard.read_bytes()[:-1])
+        return whole(location)
+
+    monkeypatch.setattr(integrity, "verify", verify_damaged)
+    monkeypatch.setattr(demo, "_VIDEOS", {"train": 1})
+    code, out, err = run("demo", "--out", tmp_path / "demo")
+    assert code == 1
+    assert "whole" not in out
+    assert err.startswith("Error: train/train-000000.tar: ")

@@ -1,0 +1,86 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import makers
+
+from clipshards.readers.split import open_dataset
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_a_sample_is_shown_by_key_and_by_id(
+    run: Run, packed: Path, media_root: makers.MediaRoot
+) -> None:
+    path, label = media_root.paths[5], media_root.labels[5]
+    by_key = run("show", packed, "train-00000005")
+    by_id = run("show", packed, path, "--split", "train")
+    assert by_key == by_id
+    code, out, err = by_key
+    assert (code, err) == (0, "")
+    lines = [line.split(maxsplit=1) for line in out.splitlines()]
+    told = {line[0]: line[1] for line in lines if len(line) == 2}
+    assert told["train-00000005:"] == path
+    assert told["origin"] == "train.txt:6"
+    assert told["labels"] == f"{label} {('run', 'jump', 'sit down')[label]}"
+    assert told["shard"].startswith("train/train-00000")
+    size = (media_root.root / path).stat().st_size
+    assert told["mp4"].startswith(f"{size} bytes at ")
+    assert (told["codec"], told["width"], told["height"]) == ("h264", "64", "48")
+    assert told["frames"] == "12"
+    assert "extradata" not in told
+
+
+def test_an_id_is_looked_up_in_all_splits(
+    run: Run, packed: Path, media_root: makers.MediaRoot
+) -> None:
+    code, out, err = run("show", packed, media_root.paths[0])
+    assert (code, err) == (0, "")
+    assert f"train-00000000: {media_root.paths[0]}\n" in out
+    assert f"val-00000000: {media_root.paths[0]}\n" in out
+    assert "labels            0 run\n" in out
+    assert "labels            0\n" in out, "val has no class names"
+
+
+def test_a_sample_comes_as_json(run: Run, packed: Path) -> None:
+    code, out, err = run("show", packed, "train-00000005", "--json")
+    assert (code, err) == (0, "")
+    (sample,) = json.loads(out)
+    assert sample.keys() == {"key", "id", "shard", "origin", "labels", "parts", "video"}
+    assert sample["key"] == "train-00000005"
+    split = open_dataset(packed, split="train")
+    (place,) = split.find("train-00000005")
+    index = split.read_index(place.shard)
+    assert sample["shard"] == f"train/{split.manifest.shards[place.shard].name}"
+    assert sample["parts"] == {
+        name: {
+            "offset": part.offset[place.sample],
+            "size": part.size[place.sample],
+            "crc32c": part.crc32c[place.sample],
+        }
+        for name, part in index.parts.items()
+    }
+    assert list(sample["parts"]) == ["json", "frames.npy", "mp4"]
+    assert sample["video"]["frames"] == 12
+    shard = (packed / sample["shard"]).read_bytes()
+    part = sample["parts"]["json"]
+    about = json.loads(shard[part["offset"] : part["offset"] + part["size"]])
+    del about["video"]["extradata"]
+    assert sample["video"] == about["video"]
+
+
+def test_what_is_not_there_is_wrong_use(run: Run, packed: Path) -> None:
+    for arguments in (("gone.mp4",), ("val-00000000", "--split", "train")):
+        code, out, err = run("show", packed, *arguments)
+        assert (code, out) == (2, "")
+        assert "no sample has the key or the id" in err
+
+
+def test_a_damaged_sample_is_a_problem_of_the_data(run: Run, damaged: Path) -> None:
+    split = open_dataset(damaged, split="train")
+    key = split.read_index(1).keys[-1]
+    code, out, err = run("show", damaged, key)
+    assert (code, out) == (1, "")
+    assert f"train-000001.tar: {key}.mp4" in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1

@@ -1,0 +1,73 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from clipshards.readers.split import open_dataset
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_a_whole_data_set_ends_with_0(run: Run, packed: Path) -> None:
+    code, out, err = run("verify", packed)
+    assert (code, err) == (0, "")
+    digests = [
+        f"{name} {open_dataset(packed, split=name).manifest.content_digest[:12]}"
+        for name in ("train", "val")
+    ]
+    assert out.startswith("whole: 4 shards, 32 samples, ")
+    assert out.endswith(f" read ({', '.join(digests)})\n")
+    assert out.count("\n") == 1
+
+
+def test_one_split_can_be_verified(run: Run, damaged: Path) -> None:
+    assert run("verify", damaged, "--split", "val")[0] == 0
+    assert run("verify", damaged, "--split", "train")[0] == 1
+
+
+def test_damage_ends_with_1_and_a_line_for_each_finding(run: Run, damaged: Path) -> None:
+    key = open_dataset(damaged, split="train").read_index(1).keys[-1]
+    code, out, err = run("verify", damaged)
+    assert (code, err) == (1, "")
+    *findings, last = out.splitlines()
+    assert findings[0].startswith(f"train/train-000001.tar: {key}.mp4: ")
+    assert all(line.startswith("train/train-000001.tar: ") for line in findings)
+    assert last.startswith(f"DAMAGED, {len(findings)} findings: 4 shards, 32 samples, ")
+
+
+def test_a_lost_manifest_of_one_split_is_not_overlooked_when_named(run: Run, copied: Path) -> None:
+    (copied / "train" / "manifest.json").unlink()
+    code, out, err = run("verify", copied, "--split", "train")
+    assert (code, out) == (2, "")
+    assert "packing has not ended there" in err
+
+
+def test_a_damaged_manifest_is_damage(run: Run, copied: Path) -> None:
+    (copied / "train" / "manifest.json").write_text("{}\n")
+    code, out, err = run("verify", copied)
+    assert (code, err) == (1, "")
+    assert "manifest.json" in out.splitlines()[0]
+    assert "16 samples" in out.splitlines()[-1], "val was not looked at"
+
+
+def test_the_report_comes_as_json(run: Run, packed: Path, damaged: Path) -> None:
+    code, out, err = run("verify", packed, "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report.keys() == {
+        "location",
+        "splits",
+        "shards",
+        "samples",
+        "bytes",
+        "findings",
+        "whole",
+    }
+    assert (report["whole"], report["findings"]) == (True, [])
+    assert report["splits"].keys() == {"train", "val"}
+    code, out, err = run("verify", damaged, "--json")
+    assert (code, err) == (1, "")
+    report = json.loads(out)
+    assert report["whole"] is False
+    first = report["findings"][0]
+    assert first.keys() == {"split", "shard", "sample", "part", "message"}
+    assert (first["split"], first["shard"], first["part"]) == ("train", "train-000001.tar", "mp4")
