@@ -104,7 +104,7 @@ class LocalStorage:
                     for entry in entries
                     if (entry.is_file() if files else entry.is_dir())
                 )
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
         except OSError as exc:
             raise self._error(name, exc) from exc
