@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import Origin, Reject, VideoRecord
@@ -48,9 +48,12 @@ def _check_entry(
 def _class_id(label: object) -> int:
     """Return a label as a plain integer, -1 for what is none."""
     # NumPy's integers are welcome, True and 1.0 are not.
-    if isinstance(label, bool) or not isinstance(label, SupportsIndex):
+    if isinstance(label, bool):
         return -1
-    return operator.index(label)
+    try:
+        return operator.index(cast(SupportsIndex, label))
+    except TypeError:
+        return -1
 
 
 def _as_unicode(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipshards.packer.format.errors import MediaError
@@ -20,6 +20,12 @@ class MediaRoot:
     folder: Path
     allow_outside: bool = False
     """Let paths lead out of the root."""
+    _root: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Names are UTF-8 on disk whatever the locale says, so paths are joined in bytes.
+        root = os.fsencode(os.path.abspath(self.folder))  # noqa: PTH100 - links stay links
+        object.__setattr__(self, "_root", root)
 
     def locate(self, path: str) -> Path:
         """Return where the media of a record is.
@@ -27,10 +33,8 @@ class MediaRoot:
         Raises:
             MediaError: The path leaves the root.
         """
-        # Names are UTF-8 on disk whatever the locale says, so the joining is done in bytes.
-        root = os.fsencode(os.path.abspath(self.folder))  # noqa: PTH100 - links stay links
-        full = os.path.normpath(os.path.join(root, path.encode()))  # noqa: PTH118
-        if not self.allow_outside and os.path.commonpath((root, full)) != root:
+        full = os.path.normpath(os.path.join(self._root, path.encode()))  # noqa: PTH118
+        if not self.allow_outside and os.path.commonpath((self._root, full)) != self._root:
             raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
         return Path(os.fsdecode(full))
 

@@ -1,7 +1,6 @@
 """One record becomes one sample: its parts as bytes, and its row of the index."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from clipshards.packer.format.errors import MediaError
@@ -38,8 +37,9 @@ def video_part(path: str) -> str:
     >>> video_part("a/b.M4V")
     'mp4'
     """
-    suffix = PurePosixPath(path).suffix.lower().removeprefix(".")
-    if suffix not in _SUFFIX_OF:
+    stem, _, suffix = path.rpartition("/")[2].rpartition(".")
+    suffix = suffix.lower()
+    if not stem or suffix not in _SUFFIX_OF:
         known = ", ".join(f".{name}" for name in _SUFFIX_OF)
         raise MediaError(f"{path!r}: expected a name ending in {known}")
     return _SUFFIX_OF[suffix]
