@@ -148,7 +148,6 @@ def remux(
     shift: int = 0,
     bitstream_filter: str = "",
     mux_options: Mapping[str, str] | None = None,
-    colors: Mapping[str, int] | None = None,
     change: Callable[[int, "VideoPacket"], "VideoPacket | None"] | None = None,
 ) -> bytes:
     """Return the video packets of `data` in a new container, not encoded again.
@@ -160,7 +159,6 @@ def remux(
         shift: Added to every time stamp, in frames; negative makes an mp4 edit list.
         bitstream_filter: FFmpeg's description of a filter for the packets.
         mux_options: Of the new container.
-        colors: Attributes of the stream, which the container writes.
         change: Called with each packet's number and packet; None drops the packet.
     """
     parts = [data] if isinstance(data, bytes) else data
@@ -172,8 +170,6 @@ def remux(
                 stream = source.streams.video[0]
                 if target is None:
                     target = output.add_stream_from_template(stream)
-                    for name, value in (colors or {}).items():
-                        setattr(target.codec_context, name, value)
                 delta: int | None = None
                 for packet in _filtered(source, stream, target, bitstream_filter):
                     if packet.pts is None or packet.dts is None or packet.duration is None:

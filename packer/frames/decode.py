@@ -174,7 +174,7 @@ def _decode_sequentially(part: bytes, frames: npt.NDArray[np.integer]) -> Pixels
     batch = _Batch(len(frames))
     converter = FrameConverter()
     seen = 0
-    if slots and min(slots) >= 0:
+    if slots:
         for number, picture in enumerate(_sequential(part)):
             seen = number + 1
             if number in slots:
@@ -244,8 +244,10 @@ def _decode_packets(
         payload = part[offset : offset + size]
         if not size or len(payload) != size:
             raise DecodeError(f"packet {number} lies outside the part")
-        # Packet copies the bytes, and FFmpeg needs that: it reads zeros behind them.
-        packet = av.Packet(payload)
+        # Packet(bytes) would borrow the bytes. FFmpeg reads up to 64 bytes behind a packet and
+        # wants zeros there: anything else changes the pictures of some codecs.
+        packet = av.Packet(size)
+        packet.update(payload)
         packet.pts = number
         yield from context.decode(packet)
     yield from context.decode(None)
@@ -264,6 +266,7 @@ def _decoder_key(info: VideoInfo) -> tuple[Any, ...]:
         info.color_space,
         info.color_primaries,
         info.color_transfer,
+        info.reorder_depth,
     )
 
 
@@ -293,4 +296,5 @@ def _set_up(context: VideoCodecContext, info: VideoInfo) -> None:
     context.colorspace = info.color_space
     context.color_primaries = info.color_primaries
     context.color_trc = info.color_transfer
+    context.reorder_depth = info.reorder_depth
     context.open()

@@ -7,6 +7,9 @@ Only header bytes are read: ITU-T H.264 section 7.3.1 and table 7-1, H.265 secti
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+# More than a slice header takes up to the last field that anybody reads.
+_HEADER_BYTES = 32
+
 
 @dataclass(frozen=True, slots=True)
 class AccessUnit:
@@ -18,6 +21,8 @@ class AccessUnit:
     """No other picture may refer to its picture."""
     parameter_sets: tuple[bytes, ...]
     """Sequence and picture parameter sets sent inside the packet."""
+    slices: tuple[bytes, ...]
+    """Slice units of its picture; of each, enough for the header."""
     layers: frozenset[int]
     """HEVC temporal ids that occur; {0} for H.264."""
 
@@ -77,15 +82,16 @@ def read_access_unit(codec: str, packet: bytes, length_size: int) -> AccessUnit:
 
 
 def _read_h264(units: list[bytes]) -> AccessUnit:
-    slices = [unit[0] for unit in units if 1 <= unit[0] & 31 <= 5]
+    slices = [unit for unit in units if 1 <= unit[0] & 31 <= 5]
     if not slices:
         raise ValueError("no slice in the packet")
-    random_access = slices[0] & 31 == 5
+    random_access = slices[0][0] & 31 == 5
     return AccessUnit(
         random_access=random_access,
         # The standard forbids nal_ref_idc 0 for IDR pictures; decoding begins there all the same.
-        disposable=not random_access and all(header & 0x60 == 0 for header in slices),
+        disposable=not random_access and all(unit[0] & 0x60 == 0 for unit in slices),
         parameter_sets=tuple(unit for unit in units if unit[0] & 31 in (7, 8)),
+        slices=tuple(unit[:_HEADER_BYTES] for unit in slices),
         layers=frozenset((0,)),
     )
 
@@ -100,5 +106,6 @@ def _read_hevc(units: list[bytes]) -> AccessUnit:
         # Sub-layer non-reference pictures have the even types below 16.
         disposable=all(kind < 16 and kind % 2 == 0 for kind in kinds),
         parameter_sets=tuple(unit for unit in units if 32 <= unit[0] >> 1 & 63 <= 34),
+        slices=tuple(unit[:_HEADER_BYTES] for unit in slices),
         layers=frozenset((unit[1] & 7) - 1 for unit in slices),
     )

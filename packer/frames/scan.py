@@ -18,7 +18,7 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet, PktSideDataT
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -43,12 +43,15 @@ from clipshards.packer.frames.decode import (
     open_container,
     video_stream,
 )
-from clipshards.packer.frames.mp4 import check_not_truncated
+from clipshards.packer.frames.h264 import numbering_has_gaps
 from clipshards.packer.frames.nal import nal_length_size, read_access_unit
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
+from clipshards.packer.frames.truncation import check_not_truncated
 
 # Matroska and WebM report a block's position, the payload stands a few bytes behind it.
 _BLOCK_HEADER = 64
+# What a container may send a decoder beside a packet, and a table does not record.
+_CONFIGURATION: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
 # Packets behind a random-access point among which the spot check looks for its second frame.
 _SPOT_REACH = 8
 
@@ -193,7 +196,7 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
     units = []
     has_nal_units = info.codec in ("h264", "hevc")
     for packet in packets:
-        if packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"):
+        if any(packet.has_sidedata(kind) for kind in _CONFIGURATION):
             raise _NoTableError("the decoder's configuration changes inside the video")
         payload = bytes(packet)
         place = -1 if packet.pos is None else packet.pos
@@ -221,6 +224,8 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
     inside = {parameter_set for unit in units for parameter_set in unit.parameter_sets}
     if units and not (info.extradata and all(s in info.extradata for s in inside)):
         raise _NoTableError("parameter sets change inside the video")
+    if info.codec == "h264" and numbering_has_gaps(info.extradata, (unit.slices for unit in units)):
+        raise _NoTableError("pictures are missing between the packets")
     if len(frozenset().union(*(unit.layers for unit in units))) > 1:
         # With temporal layers, "not referred to" holds inside a layer only.
         table[:, FLAGS] &= ~DISPOSABLE
