@@ -152,6 +152,16 @@ def test_fragmented_video_cut_inside_a_fragment_is_refused() -> None:
     assert scan_video(data[: borders[1]]).info.frames == 8
 
 
+def test_recording_of_unknown_length_is_taken() -> None:
+    live = remux(whole("mp4"), "matroska", mux_options={"live": "1"})
+    assert b"\x18\x53\x80\x67\x01" + b"\xff" * 7 in live
+    assert scan_video(live).info.frames == FRAMES
+    avi = bytearray(whole("avi"))
+    for size in (0, 0xFFFFFFFF):
+        avi[4:8] = size.to_bytes(4, "little")
+        assert scan_video(bytes(avi)).info.frames == FRAMES
+
+
 def test_frames_that_change_size_are_refused() -> None:
     parts = [
         video_bytes(
