@@ -194,7 +194,7 @@ def test_a_shape_that_numpy_cannot_hold_is_refused(data: bytes) -> None:
 
 
 def test_more_axes_than_any_numpy_holds_are_not_written() -> None:
-    with pytest.raises(ValueError, match="axes"):
+    with pytest.raises(ValueError, match=r"axes|dimension"):
         encode_npy(np.zeros((1,) * 33, dtype=np.uint8))
 
 

@@ -30,7 +30,7 @@ from clipshards.packer.format.frame_table import (
     empty_frame_table,
 )
 from clipshards.packer.format.video import VideoInfo
-from clipshards.packer.frames.decode import decode_frames
+from clipshards.packer.frames.decode import decode_frames, iter_pictures
 from clipshards.packer.frames.scan import VideoScan, scan_video
 
 SMALL = (64, 48)
@@ -508,6 +508,11 @@ def test_disposable_packets_are_found(name: str, least: int) -> None:
     assert np.count_nonzero(flags & DISPOSABLE) >= least
 
 
+def test_pictures_of_temporal_layers_are_not_taken_for_disposable() -> None:
+    flags = made("HEVC, temporal layers").scan.table[:, FLAGS]
+    assert not (flags & DISPOSABLE).any()
+
+
 def test_recovery_points_and_open_gops_are_no_random_access_of_h264() -> None:
     for name in ("intra refresh", "open GOP"):
         flags = made(name).scan.table[:, FLAGS]
@@ -552,6 +557,18 @@ def test_videos_that_share_a_decoder_do_not_disturb_each_other() -> None:
     for _ in range(60):
         video = videos[int(rng.integers(len(videos)))]
         _assert_frames(video, rng.integers(0, len(video.frames), 3).tolist(), video.scan.table)
+
+
+def test_two_videos_decoded_in_turns_by_one_thread() -> None:
+    videos = [_seeded(0), _seeded(1)]
+    assert videos[0].scan.info.extradata == videos[1].scan.info.extradata
+    turns = [
+        iter_pictures(video.data, np.arange(24), info=video.scan.info, table=video.scan.table)
+        for video in videos
+    ]
+    for both in zip(*turns, strict=True):
+        for video, (packet, pixels) in zip(videos, both, strict=True):
+            assert np.array_equal(pixels, video.frames[video.scan.table[packet, RANK]])
 
 
 @cache
