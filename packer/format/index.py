@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.checksums import is_sha256_hex
@@ -15,8 +14,6 @@ from clipshards.packer.format.tasks import task_named
 from clipshards.packer.format.versions import check_version
 
 INDEX_FORMAT = "clipshards-index"
-
-Column = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)

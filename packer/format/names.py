@@ -27,7 +27,7 @@ def check_split(split: str) -> str:
     >>> check_split("train")
     'train'
     """
-    if not _SPLIT.fullmatch(split):
+    if not is_split(split):
         raise ValueError(
             f"split {split!r}: expected 1 to 32 characters of a-z, 0-9 and _, not starting with _"
         )

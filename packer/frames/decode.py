@@ -104,7 +104,7 @@ def decode_frames(
         table: The part's frame table; empty for a decode from the start.
 
     Returns:
-        uint8 RGB of shape (T, H, W, 3), not rotated.
+        uint8 RGB of shape (T, H, W, 3), not rotated; (0, 0, 0, 3) for no frames.
 
     Raises:
         DecodeError: A number lies outside the video, or the bytes do not give the frame.
