@@ -71,7 +71,8 @@ def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where:
     first = rank[: points[1] if len(points) > 1 else len(rank)]
     if ((first != NO_PICTURE) & (first < rank[0])).any():
         raise FormatError(f"{where}: a picture precedes the first random-access point")
-    silent = rank == NO_PICTURE
+    # Pictures that an edit list hides keep their flags: they are decoded, only not shown.
+    silent = (rank == NO_PICTURE) & (flags & CORRUPT == 0)
     # The packet before may be the first field of the picture that the silent one completes.
     beside = silent | np.append(silent[1:], False)
     if (flags[silent] & RANDOM_ACCESS).any() or (flags[beside] & DISPOSABLE).any():

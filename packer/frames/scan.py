@@ -237,7 +237,8 @@ def _settle(table: FrameTable) -> None:
     rank = table[:, RANK]
     pictures = picture_packets(table)
     # A packet without a picture may be the second field of the one before it.
-    silent = np.flatnonzero(rank == NO_PICTURE)
+    # Those that an edit list hides are decoded all the same, only not shown.
+    silent = np.flatnonzero((rank == NO_PICTURE) & (table[:, FLAGS] & CORRUPT == 0))
     table[silent, FLAGS] &= ~DISPOSABLE
     table[np.maximum(silent - 1, 0), FLAGS] &= ~DISPOSABLE
     # Decoding cannot begin where no picture comes out.

@@ -34,7 +34,7 @@ GOOD = np.array(
         [40, 10, 0, 2, 2],
         [50, 10, DISPOSABLE, 1, 1],
         [60, 5, 0, 3, 3],
-        [65, 5, CORRUPT, NO_PICTURE, NO_PTS],
+        [65, 5, 0, NO_PICTURE, NO_PTS],
         [70, 20, RANDOM_ACCESS, 5, 5],
         [90, 10, DISPOSABLE, 4, 4],
     ]
@@ -155,6 +155,12 @@ def test_an_entry_that_may_be_left_out_is_refused() -> None:
 def test_flags_beside_a_packet_without_a_picture_are_refused(row: int, flag: int) -> None:
     with pytest.raises(FormatError):
         check_frame_table(changed(row, FLAGS, flag), part_bytes=PART_BYTES, where="x")
+
+
+@pytest.mark.parametrize("flag", [RANDOM_ACCESS, DISPOSABLE])
+def test_a_picture_that_is_only_hidden_keeps_its_flags(flag: int) -> None:
+    table = changed(4, FLAGS, CORRUPT | flag)
+    check_frame_table(table, part_bytes=PART_BYTES, where="x")
 
 
 @settings(max_examples=300, deadline=None)

@@ -262,12 +262,8 @@ VARIANTS = {
             options={"g": "12"},
         )
     ),
-    "edit list": Variant(
-        lambda: _cut("mp4", shift=-5), no_table="precedes the first random-access point"
-    ),
-    "edit list over a GOP": Variant(
-        lambda: _cut("mov", shift=-15), no_table="precedes the first random-access point"
-    ),
+    "edit list": Variant(lambda: _cut("mp4", shift=-5)),
+    "edit list over a GOP": Variant(lambda: _cut("mov", shift=-15)),
     "begins between key frames": Variant(
         lambda: _cut("matroska", shift=0, skip_packets=5), no_table="does not begin with"
     ),
