@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,15 +26,22 @@ class MediaRoot:
     def __post_init__(self) -> None:
         # Names are UTF-8 on disk whatever the locale says, so paths are joined in bytes.
         root = os.fsencode(os.path.abspath(self.folder))  # noqa: PTH100 - links stay links
-        object.__setattr__(self, "_root", root)
+        # Two slashes in front stay two there, and are one in what `locate` compares with.
+        object.__setattr__(self, "_root", b"/" + root.lstrip(b"/"))
 
     def locate(self, path: str) -> Path:
         """Return where the media of a record is.
 
         Raises:
-            MediaError: The path leaves the root.
+            MediaError: The path leaves the root, or is none.
         """
-        full = os.path.normpath(os.path.join(self._root, path.encode()))  # noqa: PTH118
+        try:
+            inside = path.encode()
+        except UnicodeEncodeError:
+            raise MediaError(f"{path!a}: not the name of a file") from None
+        if b"\0" in inside:
+            raise MediaError(f"{path!a}: not the name of a file")
+        full = os.path.normpath(os.path.join(self._root, inside))  # noqa: PTH118
         if not self.allow_outside and os.path.commonpath((self._root, full)) != self._root:
             raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
         return Path(os.fsdecode(full))
@@ -42,6 +50,32 @@ class MediaRoot:
         """Return the size of a record's media in bytes, None if it is not to be had."""
         try:
             return self.locate(path).stat().st_size
+        except (MediaError, OSError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder, sorted; those that are not UTF-8 are left out.
+
+        Raises:
+            MediaError: Outside the root, missing, not a folder, or unreadable.
+        """
+        try:
+            found = os.listdir(os.fsencode(self.locate(folder)))  # noqa: PTH208 - bytes, any locale
+        except (FileNotFoundError, NotADirectoryError):
+            raise MediaError(f"{folder!r}: no such folder under the media root") from None
+        except OSError as exc:
+            raise MediaError(f"{folder!r}: cannot be read: {exc.strerror}") from exc
+        names = []
+        for name in found:
+            with suppress(UnicodeDecodeError):
+                names.append(name.decode())
+        return sorted(names)
+
+    def folder_size(self, folder: str) -> int | None:
+        """Return the bytes of all files in a folder, None if they are not to be had."""
+        try:
+            with os.scandir(self.locate(folder)) as found:
+                return sum(entry.stat().st_size for entry in found if entry.is_file())
         except (MediaError, OSError):
             return None
 

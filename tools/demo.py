@@ -14,6 +14,7 @@ from clipshards.tools.printing import bytes_text, count_text
 _CLASSES = ("disc a", "disc b", "disc c", "disc d")
 _VIDEOS = {"train": 24, "val": 8}
 _FRAMES = 60
+_MARKER = "made-by-clipshards-demo"
 
 
 @click.command()
@@ -26,6 +27,7 @@ def demo(out: str) -> None:
     from clipshards.readers import ShardDataset, UniformClip, open_dataset, verify
 
     folder = Path(out)
+    _claim(folder)
     media, shards = folder / "videos", folder / "shards"
     click.echo(f"1. {sum(_VIDEOS.values())} videos of {_FRAMES} frames in {media}")
     lists = {split: _generate(media, split, count) for split, count in _VIDEOS.items()}
@@ -78,6 +80,23 @@ Look at what was made here:
   {command} info {quoted}
   {command} show {quoted} train-00000000"""
     )
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder the demo's, unless it holds what no demo has made.
+
+    Raises:
+        click.UsageError: It does, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / _MARKER).is_file():
+            raise click.UsageError(
+                f"{folder} holds files that no demo made; choose another --out, a new folder"
+            )
+        (folder / _MARKER).touch()
+    except OSError as exc:
+        raise click.UsageError(f"{folder}: {exc.strerror}; choose another --out") from exc
 
 
 def _command() -> str:

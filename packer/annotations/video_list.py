@@ -57,7 +57,7 @@ class VideoList:
         text = line.strip()
         if not text:
             raise AnnotationError(f"expected {_LAYOUT[self.labels]}, got a blank line; delete it")
-        if self.delimiter != "\t" and "\t" in text:
+        if "\t" not in self.delimiter and "\t" in text:
             raise AnnotationError(
                 f"expected fields separated by {self.delimiter!r}, got a tab in {line!r}"
             )

@@ -8,7 +8,8 @@ The table must give the frames of that decode from every random-access point, wi
 disposable packets and without. For H.264 whose parameter sets never change this follows
 from the standard (an IDR picture resets the decoder, clause 8.2.1; nothing refers to a
 picture of nal_ref_idc 0, clause 7.4.1), so a few frames are decoded by the table as a
-check of the assumptions. For everything else all of them are.
+check of the assumptions. For everything else all of them are, and for H.264 with messages
+that FFmpeg remembers beyond an IDR picture.
 """
 
 from collections.abc import Iterator
@@ -30,21 +31,26 @@ from clipshards.packer.format.frame_table import (
     FLAGS,
     NO_PICTURE,
     NO_PTS,
+    OFFSET,
     RANDOM_ACCESS,
     RANK,
+    SIZE,
     FrameTable,
     empty_frame_table,
 )
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.decode import (
+    LAST_MENDED_X264,
     FrameConverter,
     Pixels,
     iter_pictures,
+    oldest_x264,
     open_container,
+    rotation_of,
     video_stream,
 )
 from clipshards.packer.frames.h264 import numbering_has_gaps
-from clipshards.packer.frames.nal import nal_length_size, read_access_unit
+from clipshards.packer.frames.nal import nal_length_size, read_access_unit, split_nal_units
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
 from clipshards.packer.frames.truncation import check_not_truncated
 
@@ -52,6 +58,12 @@ from clipshards.packer.frames.truncation import check_not_truncated
 _BLOCK_HEADER = 64
 # What a container may send a decoder beside a packet, and a table does not record.
 _CONFIGURATION: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
+# H.264's unit of supplemental information, and the message in it on the fields of a picture.
+_SEI = 6
+_PICTURE_TIMING = 1
+# What FFmpeg mends of x264 up to this version concerns all H.264, and then up to
+# LAST_MENDED_X264 only the 4:4:4 profiles (which are those of lossless coding too).
+_LAST_X264_MENDED_EVERYWHERE = 33
 # Packets behind a random-access point among which the spot check looks for its second frame.
 _SPOT_REACH = 8
 
@@ -118,7 +130,11 @@ def _scan_stream(
             table = _tabulate(data, packets, info)
         except _NoTableError as exc:
             reason = str(exc)
-    provable = info.codec == "h264" and not (table[:, FLAGS] & CORRUPT).any()
+    provable = (
+        info.codec == "h264"
+        and not (table[:, FLAGS] & CORRUPT).any()
+        and not _is_remembered(data, table, info, stream.codec_context.profile)
+    )
     watched = _spot_packets(table) if provable else np.arange(len(table))
     decode = _SequentialDecode(stream, set(watched.tolist()))
     ranks = decode.run(packets)
@@ -153,7 +169,7 @@ def _scan_stream(
 
 
 def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
-    """Return what is known before decoding."""
+    """Return what is known before decoding, the number of frames apart."""
     context = stream.codec_context
     extradata = context.extradata or b""
     duration_s = 0.0
@@ -177,13 +193,14 @@ def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
         time_base=_pair(stream.time_base),
         rate=_pair(stream.average_rate),
         duration_s=max(duration_s, 0.0),
+        frames=1,
         claimed_frames=max(stream.frames, 0),
         frame_table="decode",
     )
 
 
 def _pair(value: Fraction | None) -> tuple[int, int]:
-    return (0, 1) if value is None else (value.numerator, value.denominator)
+    return (0, 1) if value is None or value <= 0 else (value.numerator, value.denominator)
 
 
 def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo) -> FrameTable:
@@ -230,6 +247,40 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
         # With temporal layers, "not referred to" holds inside a layer only.
         table[:, FLAGS] &= ~DISPOSABLE
     return table
+
+
+def _is_remembered(data: bytes, table: FrameTable, info: VideoInfo, profile: str | None) -> bool:
+    """Return whether an H.264 video says things that FFmpeg remembers beyond an IDR picture.
+
+    The version of x264, for mending the mistakes of old ones. And from the timing of one
+    picture to the next whether it is interlaced, which steers the conversion to RGB.
+    """
+    is_444 = profile is None or "4:4:4" in profile
+    mended = LAST_MENDED_X264 if is_444 else _LAST_X264_MENDED_EVERYWHERE
+    return oldest_x264(data, 0, len(data)) <= mended or any(
+        _PICTURE_TIMING in _messages(unit)
+        for offset, size in table[:, (OFFSET, SIZE)].tolist()
+        for unit in split_nal_units(data[offset : offset + size], info.nal_length_size)
+        if unit[0] & 31 == _SEI
+    )
+
+
+def _messages(unit: bytes) -> set[int]:
+    """Return the payload types in a unit of supplemental information (7.3.2.3)."""
+    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
+    kinds = set()
+    place = 0
+    while place + 2 < len(payload):  # the last byte ends the unit
+        numbers = []
+        for _ in range(2):
+            start = place
+            while payload[place : place + 1] == b"\xff":
+                place += 1
+            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
+            place += 1
+        kinds.add(numbers[0])
+        place += numbers[1]
+    return kinds
 
 
 def _settle(table: FrameTable) -> None:
@@ -307,7 +358,8 @@ class _SequentialDecode:
 
     def _take(self, frame: VideoFrame, ranks: Packets) -> None:
         if not self.frames:
-            self.width, self.height, self.rotation = frame.width, frame.height, frame.rotation
+            self.width, self.height = frame.width, frame.height
+            self.rotation = rotation_of(frame)
         if (frame.width, frame.height) != (self.width, self.height):
             raise MediaError(
                 f"frame {self.frames} is {frame.width}x{frame.height}, "

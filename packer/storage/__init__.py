@@ -2,7 +2,6 @@
 
 import os
 
-from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage.base import Storage
 from clipshards.packer.storage.local import LocalStorage
 
@@ -13,9 +12,9 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     """Return the storage at `location`, a folder that need not exist yet.
 
     Raises:
-        StorageError: An address of a kind that this release does not serve.
+        ValueError: An address of a kind that this release does not serve.
     """
     text = os.fspath(location)
     if "://" in text:
-        raise StorageError(f"{text}: expected a local folder; object storage is not served yet")
+        raise ValueError(f"{text}: expected a local folder; object storage is not served yet")
     return LocalStorage(text)

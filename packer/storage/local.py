@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from clipshards.packer.format.errors import StorageError
+from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage.base import Write
 
 # Below the customary limit of 1,024 open files, for a few threads.
@@ -116,7 +116,7 @@ class LocalStorage:
         with ExitStack() as stack:
             # Only our own calls are translated: an OSError of the caller's is the caller's.
             with self._translating(name):
-                temporary, descriptor = stack.enter_context(self._staged(staging))
+                temporary, descriptor = stack.enter_context(self._staged(name, staging))
 
             def write(data: bytes) -> None:
                 with self._translating(name):
@@ -138,7 +138,7 @@ class LocalStorage:
         """Make `name` hold `data` unless it exists; return whether it was made here."""
         path = self._path(name)
         try:
-            with self._staged(staging) as (temporary, descriptor):
+            with self._staged(name, staging) as (temporary, descriptor):
                 _write_all(descriptor, data)
                 os.fsync(descriptor)
                 # A link, unlike a rename, does not replace what is there.
@@ -159,8 +159,11 @@ class LocalStorage:
         return True
 
     @contextmanager
-    def _staged(self, staging: str) -> Iterator[tuple[Path, int]]:
-        """Return a context with a new file in the staging folder, removed at its end."""
+    def _staged(self, name: str, staging: str) -> Iterator[tuple[Path, int]]:
+        """Return a context with a new file in the staging folder, removed at its end.
+
+        Entering it raises OSError, leaving it StorageError with `name`.
+        """
         folder = self._path(staging)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.partial"
@@ -168,8 +171,11 @@ class LocalStorage:
         try:
             yield temporary, descriptor
         finally:
-            os.close(descriptor)
-            temporary.unlink(missing_ok=True)
+            with self._translating(name):
+                try:
+                    os.close(descriptor)
+                finally:
+                    temporary.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file; one that does not exist is no error."""
@@ -214,6 +220,8 @@ class LocalStorage:
             raise self._error(name, exc) from exc
 
     def _error(self, name: str, exc: OSError) -> StorageError:
+        if isinstance(exc, NotADirectoryError) and self._root.is_file():
+            return NotFoundError(f"{self.url}: this is a file, expected the folder of a data set")
         place = f"{self.url}/{name}" if name else self.url
         return StorageError(f"{place}: {exc.strerror or exc}")
 

@@ -1,6 +1,7 @@
 """Every way to decode gives the frames of a plain PyAV decode from the start, to the bit."""
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
 from frames.h264_writer import field_pictures, mux, without_vui
 from makers import Pixels, VideoPacket, frames_of, pictures, remux, video_bytes
 
@@ -30,7 +32,13 @@ from clipshards.packer.format.frame_table import (
     empty_frame_table,
 )
 from clipshards.packer.format.video import VideoInfo
-from clipshards.packer.frames.decode import decode_frames, iter_pictures
+from clipshards.packer.frames.decode import (
+    LAST_MENDED_X264,
+    decode_frames,
+    iter_pictures,
+    look_through,
+    oldest_x264,
+)
 from clipshards.packer.frames.scan import VideoScan, scan_video
 
 SMALL = (64, 48)
@@ -170,6 +178,78 @@ def _with_cover_in_front() -> bytes:
         return _box(*header) + _box(b"udta", meta) + tracks
 
     return _with_box(_h264(), (b"moov",), change)
+
+
+def _as_of_x264(version: int, *, frames: int, pix_fmt: str = "yuv444p", seed: int = 1) -> bytes:
+    """Return a lossless video that says which x264 made it: FFmpeg mends those up to 150."""
+    data = video_bytes(
+        options={"g": "12", "sc_threshold": "0", "x264-params": "bframes=3:qp=0"},
+        frames=frames,
+        size=(96, 80),
+        pix_fmt=pix_fmt,
+        seed=seed,
+    )
+    changed, count = re.subn(rb"x264 - core [0-9]{3}", b"x264 - core %03d" % version, data)
+    assert count == 1
+    return changed
+
+
+def _fields_told(pic_struct: Callable[[int], int]) -> bytes:
+    """Return a video of whole frames whose packets say in which fields they are shown."""
+    # The other bits of the message: no clock time stamp for any field, and its end.
+    bits = {0: 0b0000_0100, 3: 0b0011_0010, 5: 0b0101_0001}
+
+    def change(number: int, packet: VideoPacket) -> VideoPacket:
+        data = bytearray(bytes(packet))
+        place = data.index(b"\x06\x01\x01\x04\x80")  # picture timing, of one byte
+        data[place + 3] = bits[pic_struct(number)]
+        told: VideoPacket = av.Packet(bytes(data))  # type: ignore[assignment]
+        told.pts, told.dts, told.duration = packet.pts, packet.dts, packet.duration
+        told.time_base, told.is_keyframe = packet.time_base, packet.is_keyframe
+        return told
+
+    return remux(_h264(x264="fake-interlaced=1:pic-struct=1"), change=change)
+
+
+def _without_huffman_tables(jpeg: bytes) -> bytes:
+    kept, place = jpeg[:2], 2
+    while jpeg[place + 1] != 0xDA:
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if jpeg[place + 1] != 0xC4:
+            kept += jpeg[place:end]
+        place = end
+    return kept + jpeg[place:]
+
+
+def _motion_jpeg(tables: str) -> bytes:
+    """Return Motion JPEG in avi whose frames have the given Huffman tables.
+
+    Args:
+        tables: A letter for each frame: o its own, d the default ones, - none, which also
+            means the default ones.
+    """
+    jpegs = []
+    for picture, letter in zip(pictures(len(tables), SMALL), tables, strict=True):
+        context = CodecContext.create("mjpeg", "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width, context.height = SMALL
+        context.pix_fmt, context.time_base = "yuvj420p", Fraction(1, 25)
+        context.thread_count = 1
+        context.options = {"huffman": "optimal" if letter == "o" else "default"}
+        frame = VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuvj420p")
+        (packet,) = [*context.encode(frame), *context.encode(None)]
+        jpegs.append(bytes(packet))
+        if letter == "-":
+            jpegs[-1] = _without_huffman_tables(jpegs[-1])
+
+    def change(number: int, packet: VideoPacket) -> VideoPacket:
+        other: VideoPacket = av.Packet(jpegs[number])  # type: ignore[assignment]
+        other.pts, other.dts, other.duration = packet.pts, packet.dts, packet.duration
+        other.time_base, other.is_keyframe = packet.time_base, True
+        return other
+
+    plain = video_bytes("mov", "mjpeg", size=SMALL, frames=len(tables), pix_fmt="yuvj420p")
+    return remux(plain, "avi", change=change)
 
 
 class Variant(NamedTuple):
@@ -355,6 +435,23 @@ VARIANTS = {
     "Motion JPEG": Variant(
         lambda: video_bytes("mov", "mjpeg", size=SMALL, frames=12, pix_fmt="yuvj420p")
     ),
+    "Motion JPEG, Huffman tables left out": Variant(lambda: _motion_jpeg("------")),
+    "Motion JPEG, Huffman tables of its own": Variant(lambda: _motion_jpeg("oooooo")),
+    "Motion JPEG, some Huffman tables": Variant(lambda: _motion_jpeg("od----")),
+    # The last key frame and those behind it give nothing away: the rest must be looked at.
+    "old x264": Variant(
+        lambda: _as_of_x264(120, frames=49), no_table="decodes differently by the table"
+    ),
+    "old x264, one GOP": Variant(lambda: _as_of_x264(120, frames=12)),
+    "old x264, not lossless": Variant(
+        lambda: re.sub(rb"x264 - core [0-9]{3}", b"x264 - core 120", _h264())
+    ),
+    "told to be fields in the middle": Variant(
+        lambda: _fields_told(lambda number: 3 if 12 <= number < 36 else 0),
+        no_table="decodes differently by the table",
+    ),
+    "told to be fields": Variant(lambda: _fields_told(lambda _: 3)),
+    "told to be frames": Variant(lambda: _fields_told(lambda _: 0)),
 }
 
 
@@ -533,6 +630,18 @@ def test_description_says_what_a_viewer_must_know() -> None:
     assert made("mp4").scan.info.claimed_frames == 40
 
 
+def test_display_matrix_of_zeros_turns_nothing() -> None:
+    def change(header: bytes) -> bytes:
+        return header[:40] + bytes(36) + header[76:]
+
+    data = _with_box(made("rotated").data, (b"moov", b"trak", b"tkhd"), change)
+    scan = scan_video(data)
+    assert scan.info.rotation == 0
+    assert len(scan.table)
+    assert look_through(data) == (40, 0)
+    assert look_through(made("rotated").data) == (40, made("rotated").scan.info.rotation)
+
+
 def test_scan_is_the_same_whatever_memory_held_before() -> None:
     # A decoder that reads behind a packet meets what was freed there.
     for name in ("MPEG-4 ASP, avi", "mp4", "MPEG-2"):
@@ -553,6 +662,39 @@ def test_videos_that_share_a_decoder_do_not_disturb_each_other() -> None:
     for _ in range(60):
         video = videos[int(rng.integers(len(videos)))]
         _assert_frames(video, rng.integers(0, len(video.frames), 3).tolist(), video.scan.table)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Motion JPEG, Huffman tables of its own", "Motion JPEG, Huffman tables left out"),
+        ("Motion JPEG, some Huffman tables", "Motion JPEG, some Huffman tables"),
+        ("old x264, one GOP", "new x264"),
+    ],
+)
+def test_nothing_of_one_video_is_left_for_the_next(before: str, after: str) -> None:
+    first = made(before)
+    data = VARIANTS[after].make() if after in VARIANTS else _as_of_x264(165, frames=36)
+    fresh = Made(data, frames_of(data), scan_video(data))
+    assert len(fresh.scan.table)
+    for number in range(len(fresh.frames)):
+        _assert_frames(first, [0], first.scan.table)
+        _assert_frames(fresh, [number], fresh.scan.table)
+        _assert_frames(fresh, [0, number], fresh.scan.table)
+    _assert_frames(first, [0], first.scan.table)
+    again = scan_video(data)
+    assert again.info == fresh.scan.info
+    assert np.array_equal(again.table, fresh.scan.table)
+
+
+@pytest.mark.parametrize(
+    "text", ["x264 - core 33 r1", "x264 - core 0000", "x264 - core 99999999999"]
+)
+def test_versions_of_x264_that_ffmpeg_mends_are_known(text: str) -> None:
+    data = b"x264 - core 165 " + text.encode() + b" x264 - core"
+    assert oldest_x264(data, 0, 15) == 165
+    assert oldest_x264(data, 0, len(data)) <= 33
+    assert oldest_x264(data, 1, 15) > LAST_MENDED_X264
 
 
 def test_two_videos_decoded_in_turns_by_one_thread() -> None:

@@ -9,12 +9,12 @@ from clipshards.packer.media_root import MediaRoot
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "root"
+    folder = tmp_path / "media"
     (folder / "sub").mkdir(parents=True)
     (folder / "a.mp4").write_bytes(b"inside")
     (folder / "sub" / "b.mp4").write_bytes(b"below")
-    (tmp_path / "root-2").mkdir()
-    (tmp_path / "root-2" / "c.mp4").write_bytes(b"beside")
+    (tmp_path / "media-2").mkdir()
+    (tmp_path / "media-2" / "c.mp4").write_bytes(b"beside")
     return folder
 
 
@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
         ("./sub//b.mp4", b"below"),
         ("sub/../a.mp4", b"inside"),
         ("nowhere/../a.mp4", b"inside"),
-        ("../root/a.mp4", b"inside"),
+        ("../media/a.mp4", b"inside"),
     ],
 )
 def test_path_inside_the_root_is_read(root: Path, path: str, data: bytes) -> None:
@@ -39,26 +39,26 @@ def test_absolute_path_inside_the_root_is_read(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["../root-2/c.mp4", "sub/../../root-2/c.mp4", "{outside}", "/{outside}", "..", "/"]
+    "path", ["../media-2/c.mp4", "sub/../../media-2/c.mp4", "{outside}", "/{outside}", "..", "/"]
 )
 def test_path_that_leaves_the_root_is_refused(root: Path, path: str) -> None:
-    path = path.format(outside=root.parent / "root-2" / "c.mp4")
+    path = path.format(outside=root.parent / "media-2" / "c.mp4")
     with pytest.raises(MediaError, match="leads out of the media root; allow that") as caught:
         MediaRoot(root).read(path)
     assert repr(path) in str(caught.value)
     assert MediaRoot(root).size(path) is None
 
 
-@pytest.mark.parametrize("path", ["../root-2/c.mp4", "sub/../../root-2/c.mp4", "{outside}"])
+@pytest.mark.parametrize("path", ["../media-2/c.mp4", "sub/../../media-2/c.mp4", "{outside}"])
 def test_path_that_leaves_the_root_is_read_where_that_is_allowed(root: Path, path: str) -> None:
-    path = path.format(outside=root.parent / "root-2" / "c.mp4")
+    path = path.format(outside=root.parent / "media-2" / "c.mp4")
     assert MediaRoot(root, allow_outside=True).read(path) == b"beside"
     assert MediaRoot(root, allow_outside=True).size(path) == len(b"beside")
 
 
 def test_links_inside_the_root_are_followed(root: Path) -> None:
-    (root / "link.mp4").symlink_to(root.parent / "root-2" / "c.mp4")
-    (root / "folder").symlink_to(root.parent / "root-2")
+    (root / "link.mp4").symlink_to(root.parent / "media-2" / "c.mp4")
+    (root / "folder").symlink_to(root.parent / "media-2")
     assert MediaRoot(root).read("link.mp4") == b"beside"
     assert MediaRoot(root).read("folder/c.mp4") == b"beside"
     assert MediaRoot(root).size("folder/c.mp4") == len(b"beside")
@@ -73,14 +73,26 @@ def test_relative_root_starts_from_the_working_directory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root.parent)
-    assert MediaRoot(Path("root")).read("a.mp4") == b"inside"
+    assert MediaRoot(Path("media")).read("a.mp4") == b"inside"
     monkeypatch.chdir(root)
     assert MediaRoot(Path()).read("a.mp4") == b"inside"
-    assert MediaRoot(Path("..")).read("root-2/c.mp4") == b"beside"
+    assert MediaRoot(Path("..")).read("media-2/c.mp4") == b"beside"
 
 
 def test_root_of_the_file_system_holds_everything(root: Path) -> None:
     assert MediaRoot(Path("/")).read(f"{root}/a.mp4") == b"inside"
+
+
+def test_root_with_two_slashes_in_front_is_the_same_folder(root: Path) -> None:
+    # The only number of slashes that POSIX lets mean something else, and Python keeps.
+    twice = MediaRoot(Path(f"/{root}"))
+    assert str(twice.folder).startswith("//")
+    assert twice.read("sub/b.mp4") == b"below"
+    assert twice.read(f"{root}/a.mp4") == b"inside"
+    assert MediaRoot(root).read(f"/{root}/a.mp4") == b"inside"
+    assert MediaRoot(Path("//")).read(f"{root}/a.mp4") == b"inside"
+    with pytest.raises(MediaError, match="leads out of the media root"):
+        twice.read("../media-2/c.mp4")
 
 
 def test_names_in_both_unicode_forms_are_two_files(root: Path) -> None:

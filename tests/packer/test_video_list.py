@@ -38,6 +38,8 @@ ACCEPTED: list[tuple[LabelMode, str, str, str, tuple[int, ...]]] = [
     ("one", ",", "my clip.mp4, 3", "my clip.mp4", (3,)),
     ("one", ",", "p.mp4 ,3", "p.mp4 ", (3,)),
     ("one", "\t", "my clip.mp4\t3", "my clip.mp4", (3,)),
+    ("one", ";\t", "my clip.mp4;\t3", "my clip.mp4", (3,)),
+    ("many", "\t\t", "p.mp4\t\t3\t\t4", "p.mp4", (3, 4)),
     ("one", "::", "p:q.mp4::3", "p:q.mp4", (3,)),
     ("many", " ", "p.mp4 3", "p.mp4", (3,)),
     ("many", " ", "p.mp4 8 0 8", "p.mp4", (8, 0, 8)),

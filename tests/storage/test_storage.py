@@ -4,6 +4,7 @@ import gc
 import os
 import pickle
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clipshards.packer.format.errors import StorageError
+from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage import Storage, open_storage
 from clipshards.packer.storage.local import LocalStorage
 
@@ -317,7 +318,7 @@ class TestLocalStorage:
         assert pickle.loads(pickle.dumps(local)).read_all("train/a") == b"1"
 
     def test_address_of_another_kind_is_refused(self) -> None:
-        with pytest.raises(StorageError, match="gs://bucket/x: expected a local folder"):
+        with pytest.raises(ValueError, match="gs://bucket/x: expected a local folder"):
             open_storage("gs://bucket/x")
 
     def test_no_descriptor_is_leaked_however_many_files_are_read(
@@ -391,8 +392,40 @@ class TestLocalStorage:
     def test_location_that_is_a_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         local = open_storage(tmp_path / "file")
-        with pytest.raises(StorageError, match=re.escape(str(tmp_path / "file"))):
-            local.folders()
+        calls: list[Callable[[], Any]] = [
+            lambda: local.folders(),
+            lambda: local.names("train"),
+            lambda: local.read("train/a", 0, 1),
+            lambda: local.read_all("train/a"),
+            lambda: local.put("train/a", b"", staging=STAGING),
+            lambda: local.put_new("train/a", b"", staging=STAGING),
+        ]
+        for call in calls:
+            with pytest.raises(NotFoundError, match=re.escape(f"{tmp_path}/file: this is a file")):
+                call()
+
+    def test_errors_while_a_writer_is_left_are_of_the_storage(
+        self, folder: Path, local: Storage
+    ) -> None:
+        def close_below() -> None:
+            with local.writer("train/a", staging=STAGING):
+                for link in Path("/proc/self/fd").iterdir():
+                    if str(folder) in os.path.realpath(link):
+                        os.close(int(link.name))
+
+        def put_a_file_in_the_way() -> None:
+            with local.writer("train/a", staging=STAGING):
+                shutil.rmtree(folder / STAGING)
+                (folder / STAGING).write_bytes(b"in the way")
+
+        for work, says in (
+            (close_below, "Bad file descriptor"),
+            (put_a_file_in_the_way, "Not a directory"),
+        ):
+            with pytest.raises(StorageError, match=f"train/a: {says}"):
+                work()
+            assert local.size("train/a") is None
+            assert open_descriptors(folder) == 0
 
     def test_full_disk_leaves_the_old_file(self, folder: Path, local: Storage) -> None:
         local.put("train/a", b"before", staging=STAGING)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clipshards.tools import demo
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -35,3 +37,36 @@ def test_the_demo_runs_and_its_advice_works(
         code, out, err = run(*words)
         assert (code, err) == (0, ""), words
         assert out
+
+
+def test_the_demo_touches_no_folder_with_other_files(
+    run: Run, packed: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after `pack ... --out shards`, and then `demo --out .` beside it.
+    folder = copied.parent / "user"
+    folder.mkdir()
+    copied.rename(folder / "shards")
+    monkeypatch.chdir(folder)
+    for out in (".", "shards", "shards/train/manifest.json"):
+        code, printed, err = run("demo", "--out", out)
+        assert (code, printed) == (2, "")
+        assert "choose another --out" in err
+    assert sorted(path.name for path in folder.iterdir()) == ["shards"]
+    for path in packed.rglob("*.*"):
+        assert (folder / "shards" / path.relative_to(packed)).read_bytes() == path.read_bytes()
+
+
+def test_the_demo_runs_in_an_empty_folder_and_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def stop(media: Path, split: str, count: int) -> Path:
+        made.append(media)
+        (media / split).mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_generate", stop)
+    for _ in range(2):
+        assert run("demo", "--out", tmp_path)[0] == 130
+    assert made == [tmp_path / "videos"] * 2
