@@ -1,0 +1,209 @@
+"""MMAction2's RawframeDataset list: `dir [offset] total_frames label [label ...]`, one a line.
+
+Also the templates of frame file names: how they are checked, and the names that they give.
+"""
+
+import os
+import posixpath
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipshards.packer.annotations.text import read_lines
+from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.format.manifest import LabelMode, labels_fit
+from clipshards.packer.records import FrameRange, Origin, RawframesRecord, Reject
+
+_LABELS = {"one": " label", "many": " label [label ...]", "none": ""}
+_NUMBER_SPEC = re.compile("(0>)?[0-9]{0,2}d?")
+_AXIS_SPEC = re.compile("s?")
+
+
+@dataclass(frozen=True, slots=True)
+class RawframeList:
+    """The folders of a raw frame list, in the order of their first lines.
+
+    All lines that name one folder become one record, and their stretches its `ranges`, so
+    that the folder is stored once. Where MMAction2's RawframeDataset reads a line rightly,
+    the same values come out. Where it takes in a line wrongly without a word (no label, no
+    frames, a list with offsets read as one without), the line is a `Reject` that says what
+    was expected.
+    """
+
+    file: str | os.PathLike[str]
+    labels: LabelMode = "one"
+    """Labels on each line: exactly one, one or more, or none."""
+    with_offset: bool = False
+    """Whether the number of frames before the stretch stands before `total_frames`."""
+    filename_tmpl: str = "img_{:05}.jpg"
+    """Template of a frame's file name, with a slot for the number; of flow with two slots,
+    the first for x or y."""
+    start_index: int = 1
+    """Number of the first frame's file, 0 or more."""
+    rate: float = 0.0
+    """Frames per second, 0.001 to 1000; 0.0 where not known."""
+
+    def __post_init__(self) -> None:
+        if self.labels not in _LABELS:
+            raise ValueError(f"labels {self.labels!r}: expected one of {list(_LABELS)}")
+        if self.start_index < 0:
+            raise ValueError(f"start_index {self.start_index}: expected 0 or more")
+        check_rate(self.rate)
+        is_flow(self.filename_tmpl)
+
+    def __iter__(self) -> Iterator[RawframesRecord | Reject]:
+        """Yield one record a folder, one reject a bad line.
+
+        Raises:
+            AnnotationError: The file as a whole is unreadable or empty.
+        """
+        path = Path(self.file)
+        entries: list[str | Reject] = []
+        # Two spellings of one folder (`a/b`, `a/b/`) are one; the first is its name.
+        folders: dict[str, tuple[str, list[FrameRange]]] = {}
+        for number, line in read_lines(path):
+            origin = Origin(path.name, line=number)
+            try:
+                folder, stretch = self._parse(line, origin)
+            except AnnotationError as exc:
+                entries.append(Reject(str(exc), origin=origin))
+                continue
+            key = posixpath.normpath(folder)
+            if key not in folders:
+                folders[key] = (folder, [])
+                entries.append(key)
+            folders[key][1].append(stretch)
+        for entry in entries:
+            yield entry if isinstance(entry, Reject) else self._record(*folders[entry])
+
+    def _record(self, folder: str, ranges: list[FrameRange]) -> RawframesRecord:
+        return RawframesRecord(
+            exact=not self.with_offset,
+            folder=folder,
+            ranges=tuple(ranges),
+            filename_tmpl=self.filename_tmpl,
+            start_index=self.start_index,
+            rate=self.rate,
+            origin=ranges[0].origin,
+        )
+
+    def _parse(self, line: str, origin: Origin) -> tuple[str, FrameRange]:
+        fields = line.split()
+        if not fields:
+            raise AnnotationError(f"expected {self._layout()}, got a blank line; delete it")
+        folder, *counts = fields
+        if "\0" in folder:
+            raise AnnotationError(f"expected a path, got a NUL character in {line!r}")
+        numbers = 2 if self.with_offset else 1
+        if not labels_fit(self.labels, len(counts) - numbers):
+            hint = self._hint(counts)
+            raise AnnotationError(f"expected {self._layout()}, got {line!r}{hint}")
+        offset = _integer(counts[0], 0, "an offset", line) if self.with_offset else 0
+        total = counts[numbers - 1]
+        hint = "" if self.with_offset or len(counts) < 3 else "; is this list with offsets?"
+        return folder, FrameRange(
+            offset=offset,
+            total_frames=_integer(total, 1, "total_frames", line, hint),
+            labels=tuple(_integer(field, 0, "a class id", line) for field in counts[numbers:]),
+            origin=origin,
+        )
+
+    def _layout(self) -> str:
+        offset = " offset" if self.with_offset else ""
+        unlabelled = ", as the list is packed unlabelled" if self.labels == "none" else ""
+        return f"'dir{offset} total_frames{_LABELS[self.labels]}'{unlabelled}"
+
+    def _hint(self, counts: list[str]) -> str:
+        """Return what the list may be instead, by the number of its fields."""
+        if not all(re.fullmatch("[0-9]+", count) for count in counts):
+            return "; a path may not hold spaces" if len(counts) > 1 else ""
+        given, asked = len(counts), (2 if self.with_offset else 1)
+        questions = []
+        if given == asked and self.labels != "none":
+            questions.append("unlabelled")
+        if given == asked + 1 and self.labels == "none":
+            questions.append("labelled")
+        if given > asked + 1 and self.labels == "one":
+            questions.append("multi-label")
+        if self.with_offset and given == (1 if self.labels == "none" else 2):
+            questions.append("without offsets")
+        if not self.with_offset and given == (2 if self.labels == "none" else 3):
+            questions.append("with offsets")
+        return f"; is this list {', or '.join(questions)}?" if questions else ""
+
+
+def _integer(text: str, least: int, what: str, line: str, hint: str = "") -> int:
+    """Return the number, read as MMAction2 reads it."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    # MMAction2 takes label -1 for "no label"; labels and frame numbers are int64.
+    if not least <= value < 2**63:
+        raise AnnotationError(f"expected {what}, {least} or more, got {text!r} in {line!r}{hint}")
+    return value
+
+
+def is_flow(template: str) -> bool:
+    """Return whether a template of file names is one of flow, with a slot for x or y.
+
+    Raises:
+        ValueError: Not a template that gives one name inside the folder for each number.
+
+    >>> is_flow("flow_{}_{:05d}.jpg"), is_flow("img_{:05}.jpg")
+    (True, False)
+    """
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as exc:
+        raise ValueError(f"file name template {template!r}: {exc}") from None
+    slots = [(name, spec, conversion) for _, name, spec, conversion in pieces if name is not None]
+    names = [name for name, _, _ in slots]
+    if names not in (["0"], [""], ["", ""], ["0", "1"], ["1", "0"]):
+        raise ValueError(
+            f"file name template {template!r}: expected one slot for the number, as {{:05}}, or "
+            "two of flow, for x or y and the number"
+        )
+    number_slot = names.index("1") if "1" in names else len(names) - 1
+    for place, (_, spec, conversion) in enumerate(slots):
+        allowed = _NUMBER_SPEC if place == number_slot else _AXIS_SPEC
+        # A width without a bound would make names that fill the memory.
+        if conversion or not allowed.fullmatch(spec or ""):
+            raise ValueError(
+                f"file name template {template!r}: expected slots as {{}} and {{:05}}, "
+                f"got format {spec!r}"
+            )
+    flow = len(slots) == 2
+    first, second = (template.format("x", n) if flow else template.format(n) for n in (1, 2))
+    if not template.isprintable() or any(p in ("", ".", "..") for p in first.split("/")):
+        raise ValueError(f"file name template {template!r}: expected a name inside the folder")
+    if posixpath.dirname(first) != posixpath.dirname(second):
+        raise ValueError(f"file name template {template!r}: the number must be in the file's name")
+    return flow
+
+
+def frame_name(template: str, number: int, axis: str | None = None) -> str:
+    """Return the name of a frame's file, inside its folder.
+
+    Args:
+        template: One that `is_flow` accepts.
+        number: Number in the name: of frame n it is `start_index` + n. One that is wider
+            than the slot takes the room it needs, as in Python and MMAction2.
+        axis: `x` or `y` of flow, None of other frames.
+
+    >>> frame_name("img_{:05}.jpg", 100_000), frame_name("flow_{}_{:05d}.jpg", 7, "x")
+    ('img_100000.jpg', 'flow_x_00007.jpg')
+    """
+    return template.format(number) if axis is None else template.format(axis, number)
+
+
+def check_rate(rate: float) -> None:
+    """Check the rate of raw frames.
+
+    Raises:
+        ValueError: Neither 0 nor 0.001 to 1000 frames per second.
+    """
+    if rate and not 0.001 <= rate <= 1000:  # NaN is neither
+        raise ValueError(f"rate {rate}: expected 0.001 to 1000, or 0 where not known")

@@ -1,0 +1,585 @@
+"""Cutting videos without encoding them again: the packets of some frames, in an mp4 of their own.
+
+Frame numbers are those of the decode from the start, so a cut follows the frame table and
+not the container. What comes out is scanned like any other video and its frames are
+compared with the source's: a cut is exact or there is none.
+"""
+
+import heapq
+import io
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from clipshards.packer.format.checksums import crc32c
+from clipshards.packer.format.errors import DecodeError, MediaError
+from clipshards.packer.format.frame_table import (
+    CORRUPT,
+    FLAGS,
+    NO_PICTURE,
+    NO_PTS,
+    OFFSET,
+    PTS,
+    RANDOM_ACCESS,
+    RANK,
+    SIZE,
+)
+from clipshards.packer.frames.decode import (
+    LAST_MENDED_X264,
+    FrameConverter,
+    iter_pictures,
+    oldest_x264,
+    open_container,
+    video_stream,
+)
+from clipshards.packer.frames.nal import split_nal_units
+from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
+from clipshards.packer.frames.scan import VideoScan, scan_video
+
+Ticks: TypeAlias = npt.NDArray[np.int64]
+
+# bitexact: no name and version of the muxer, no time of writing.
+_MUX_OPTIONS = {"fflags": "+bitexact"}
+# H.264's unit of supplemental information, and the first byte of text in it (7.3.2.3, D.1).
+_SEI = 6
+_USER_DATA = b"\5"
+# What must be the same before and after, since pixels or their meaning depend on it.
+_KEPT = (
+    "codec",
+    "pixel_format",
+    "width",
+    "height",
+    "coded_width",
+    "coded_height",
+    "color_range",
+    "color_space",
+    "color_primaries",
+    "color_transfer",
+    "interlaced",
+    "rotation",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A stretch of a video, in an mp4."""
+
+    data: bytes
+    first_frame: int
+    """Number in the source of its frame 0: frame n of the source is its n - first_frame."""
+    frames: int
+    """Frames in it, without a gap; all that were asked for are among them."""
+    scan: VideoScan
+    """Description and frame table of `data`."""
+    sound_lost: str
+    """Why the source's sound is not in it; empty where it is, was not wanted, or there is none."""
+
+
+def cut_video(
+    data: bytes,
+    *,
+    start_frame: int,
+    stop_frame: int,
+    scan: VideoScan | None = None,
+    sound: bool = True,
+) -> Cut:
+    """Return frames `start_frame` up to `stop_frame` of a video; see `VideoCutter.cut`.
+
+    Args:
+        data: A whole mp4, mov, Matroska, WebM or AVI file.
+        start_frame: Counted from 0.
+        stop_frame: Behind the last one.
+        scan: What `scan_video` says of `data`; made here where it is None.
+        sound: Whether to keep the sound.
+
+    Raises:
+        MediaError: The video cannot be read, or cannot be cut without loss.
+        ValueError: The range is empty or not within the video.
+    """
+    return VideoCutter(data, scan=scan, sound=sound).cut(start_frame, stop_frame)
+
+
+def remux(data: bytes, *, sound: bool = True) -> bytes:
+    """Return a whole video as an mp4, every frame of it the same to the bit.
+
+    Args:
+        data: A whole mp4, mov, Matroska, WebM or AVI file.
+        sound: Whether to keep the sound, of which the first track counts.
+
+    Raises:
+        MediaError: The video cannot be read, its codec or that of its sound has no place in
+            an mp4, or the mp4 would not give the same frames.
+    """
+    scan = scan_video(data)
+    if not len(scan.table):
+        return _remux_without_table(data, scan, sound=sound)
+    cut = VideoCutter(data, scan=scan, sound=sound).cut(0, scan.info.frames, whole=True)
+    _insist_on_sound(cut.sound_lost)
+    return cut.data
+
+
+def frame_ticks(scan: VideoScan) -> Ticks:
+    """Return when each frame is shown, in ticks of `scan.info.time_base`; int64, ascending.
+
+    The times are the container's. Where it has none for pictures (AVI), its packet times
+    are dealt out in display order; where those repeat, frames are spaced by the rate.
+
+    Raises:
+        MediaError: There is no frame table, or neither time nor rate.
+    """
+    info = scan.info
+    if not len(scan.table):
+        raise MediaError(f"the times of the frames are not known: {info.no_table_because}")
+    shown = picture_packets(scan.table)
+    times = scan.table[shown, PTS]
+    if not (times == NO_PTS).any():
+        times = np.sort(times)
+        if (np.diff(times) > 0).all():
+            return times
+    if not info.rate[0] or not info.time_base[0]:
+        raise MediaError("the container gives the frames neither times nor a rate")
+    step = 1 / (Fraction(*info.rate) * Fraction(*info.time_base))
+    return np.array([round(step * number) for number in range(len(shown))], dtype=np.int64)
+
+
+def frame_at(scan: VideoScan, second: float | Fraction) -> int:
+    """Return which frame is on screen `second` seconds after the first one appeared.
+
+    That goes by the frames' own times, so it holds for uneven ones, and for rates that are
+    not what the annotation says.
+
+    Raises:
+        MediaError: The moment lies before the video or behind it, or `frame_ticks` fails.
+    """
+    ticks = frame_ticks(scan)
+    base = Fraction(*scan.info.time_base)
+    if not base:
+        raise MediaError("the container does not say how long its ticks are")
+    first = int(ticks[0])
+    moment = first + Fraction(second) / base
+    # Nothing says how long the last frame lasts: as long as the longest before it, or one
+    # frame of the average rate.
+    rate = scan.info.rate
+    last = [int(np.diff(ticks).max())] if len(ticks) > 1 else []
+    last += [int(1 / (Fraction(*rate) * base))] if rate[0] else []
+    end = int(ticks[-1]) + max(last, default=0)
+    if moment < first or moment > end:
+        shown_s = float((end - first) * base)
+        raise MediaError(f"second {float(second):g} lies outside the video of {shown_s:.3f} s")
+    return int(np.searchsorted(ticks, int(moment // 1), side="right")) - 1
+
+
+def clip_around(
+    center_frame: int, *, total_frames: int, clip_frames: int = 64, jitter: int = 1
+) -> tuple[int, int]:
+    """Return the frames [start, stop) that a clip around a key frame draws from.
+
+    MMAction2's SampleAVAFrames takes every second of `clip_frames` frames in its 32x2
+    setting, half of them before the key frame; in training it shifts each by up to half
+    that step, rounded up, to the front: `jitter`. What lies outside the video is cut off.
+
+    Args:
+        center_frame: The key frame, within the video.
+        total_frames: Frames of the video.
+        clip_frames: Clip length times frame interval, at least 1.
+        jitter: Frames in front of the clip that training may reach.
+
+    >>> clip_around(100, total_frames=300), clip_around(10, total_frames=40)
+    ((67, 132), (0, 40))
+    """
+    if not 0 <= center_frame < total_frames:
+        raise ValueError(f"center_frame {center_frame} is outside the video of {total_frames}")
+    if clip_frames < 1 or jitter < 0:
+        raise ValueError("expected clip_frames of at least 1 and jitter of at least 0")
+    start = center_frame - clip_frames // 2 - jitter
+    stop = center_frame + (clip_frames + 1) // 2
+    return max(start, 0), min(stop, total_frames)
+
+
+class VideoCutter:
+    """Makes cuts of one video, which is opened, scanned and searched for sound only once.
+
+    Args:
+        data: A whole mp4, mov, Matroska, WebM or AVI file.
+        scan: What `scan_video` says of `data`; made here where it is None.
+        sound: Whether cuts have the sound of the source's first sound track.
+
+    Raises:
+        MediaError: The video cannot be read, or there is no frame table to cut by: then no
+            place is known to be safe. A whole video can still be packed as it is.
+    """
+
+    def __init__(self, data: bytes, *, scan: VideoScan | None = None, sound: bool = True) -> None:
+        self.scan = scan_video(data) if scan is None else scan
+        because = self.scan.info.no_table_because
+        if not len(self.scan.table):
+            raise MediaError(f"the video cannot be cut without loss: {because or 'not scanned'}")
+        self._data = data
+        self._ticks = _packet_ticks(self.scan)
+        self._base = Fraction(*self.scan.info.time_base)
+        if not self._base:
+            raise MediaError("the container does not say how long its ticks are")
+        self._container, self._stream = _open(data)
+        self._sound_stream = _sound_stream(self._container) if sound else None
+        self._sound_packets: list[Packet[AudioStream]] | None = None
+        self._forgotten: bool | None = None
+
+    def cut(self, start_frame: int, stop_frame: int, *, whole: bool = False) -> Cut:
+        """Return an mp4 with frames `start_frame` up to `stop_frame`, each as in the source.
+
+        It begins at the random-access point that decoding them must begin at, and ends
+        where the pictures that they refer to are all there, so that it holds more frames
+        than asked for; none of them is hidden. Leading pictures of an open GOP, which its
+        first picture cannot give, are left out. Only where the source's edit list hides
+        pictures that the frames are decoded from, the cut hides them as well.
+
+        Sound is copied too, from the packet before the first frame on; the player starts it
+        in time. One machine or another, the same PyAV gives the same bytes.
+
+        Args:
+            start_frame: Counted from 0.
+            stop_frame: Behind the last one.
+            whole: Keep all of the sound, and not only what is heard with the frames.
+
+        Raises:
+            MediaError: An mp4 cannot hold the codec, or its frames would not be the source's.
+            ValueError: The range is empty or not within the video.
+        """
+        table, total = self.scan.table, self.scan.info.frames
+        if not 0 <= start_frame < stop_frame <= total:
+            raise ValueError(
+                f"frames {start_frame} to {stop_frame} are not a range within {total} frames"
+            )
+        where = f"frames {start_frame} to {stop_frame - 1} cannot be cut without loss"
+        if whole:
+            where = "the video cannot be remuxed without loss"
+        try:
+            kept = _packets_of(self.scan, start_frame, stop_frame)
+            ranks = table[kept, RANK]
+            first = int(ranks[ranks != NO_PICTURE].min())
+            if first > start_frame:
+                raise _LossError("its random-access points are not shown in their order")
+            made, sound_lost = self._mux(kept, first, whole=whole)
+            scan = self._check(made, kept, first)
+        except _LossError as exc:
+            raise MediaError(f"{where}: {exc}") from exc
+        return Cut(made, first, scan.info.frames, scan, sound_lost)
+
+    def _mux(self, kept: Packets, first: int, *, whole: bool) -> tuple[bytes, str]:
+        """Return the mp4, and why the sound is not in it."""
+        zero = int(self._ticks[picture_packets(self.scan.table)[first]])
+        times = self._ticks[kept] - zero
+        lost = ""
+        if self._sound_stream is not None:
+            try:
+                return self._write(kept, times, self._heard(zero, times, whole=whole)), ""
+            except _LossError as exc:
+                lost = f"the sound cannot be copied into an mp4: {exc}"
+        return self._write(kept, times, []), lost
+
+    def _write(self, kept: Packets, times: Ticks, sound: "list[Packet[AudioStream]]") -> bytes:
+        buffer = io.BytesIO()
+        try:
+            with av.open(buffer, "w", format="mp4", options=_MUX_OPTIONS) as output:
+                video = _add_stream(output, self._stream)
+                tracks: list[Iterator[tuple[Fraction, Packet[Any]]]] = [
+                    self._video_packets(video, kept, times)
+                ]
+                if sound:
+                    tracks.append(_onto(_add_stream(output, self._sound_stream), sound))
+                for _, packet in heapq.merge(*tracks, key=lambda item: item[0]):
+                    output.mux(packet)
+        # PyAV says ValueError of a codec that a container cannot have.
+        except (av.FFmpegError, ValueError) as exc:
+            raise _LossError(str(exc)) from exc
+        return buffer.getvalue()
+
+    def _video_packets(
+        self, stream: VideoStream, kept: Packets, times: Ticks
+    ) -> "Iterator[tuple[Fraction, Packet[Any]]]":
+        """Yield (decoding time in seconds, packet)."""
+        order = np.sort(times)
+        decode_times = _decode_times(times, order)
+        durations = np.append(np.diff(order), _usual_step(order))[np.searchsorted(order, times)]
+        for number, time, decode_time, duration in zip(
+            kept.tolist(), times.tolist(), decode_times.tolist(), durations.tolist(), strict=True
+        ):
+            offset, size, flags = self.scan.table[number, [OFFSET, SIZE, FLAGS]].tolist()
+            packet: Packet[Any] = av.Packet(size)
+            packet.update(self._data[offset : offset + size])
+            packet.stream = stream
+            packet.time_base = self._base
+            packet.pts, packet.dts, packet.duration = time, decode_time, duration
+            packet.is_keyframe = bool(flags & RANDOM_ACCESS)
+            yield decode_time * self._base, packet
+
+    def _heard(self, zero: int, times: Ticks, *, whole: bool) -> "list[Packet[AudioStream]]":
+        """Return new packets of the sound during the frames, timed from the first of them."""
+        zero_s = zero * self._base
+        if self._sound_packets is None:
+            self._sound_packets = list(_demux_sound(self._data))
+        packets = self._sound_packets
+        starts: list[int] = []
+        base = Fraction(0)
+        for source in packets:
+            if source.pts is None or not source.time_base:
+                raise _LossError("a packet of it has no time")
+            starts.append(source.pts)
+            base = source.time_base
+        if packets and not whole:
+            end_s = (int(times.max()) + _usual_step(np.sort(times))) * self._base
+            # A decoder needs the packet before for the sound at the beginning.
+            first = max(bisect_right(starts, zero_s / base) - 2, 0)
+            packets = packets[first : bisect_left(starts, (zero_s + end_s) / base)]
+            if not any((p.pts or 0) + (p.duration or 0) > zero_s / base for p in packets):
+                packets = []  # the sound was over before the first frame
+        heard: list[Packet[Any]] = []
+        for source in packets:
+            packet: Packet[Any] = av.Packet(source.size)
+            packet.update(bytes(source))
+            packet.time_base = base
+            packet.pts = packet.dts = round((source.pts or 0) - zero_s / base)
+            packet.duration = source.duration
+            packet.is_keyframe = source.is_keyframe
+            heard.append(packet)
+        return heard
+
+    def _check(self, made: bytes, kept: Packets, first: int) -> VideoScan:
+        """Return the scan of a cut whose frames are the source's.
+
+        Raises:
+            _LossError: They are not, or the video is described otherwise.
+        """
+        source = self.scan
+        try:
+            scan = scan_video(made)
+        except MediaError as exc:
+            raise _LossError(f"the mp4 would not be readable: {exc}") from exc
+        if not len(scan.table):
+            raise _LossError(f"the mp4 would have no frame table: {scan.info.no_table_because}")
+        ranks = source.table[kept, RANK]
+        due = np.where(ranks == NO_PICTURE, NO_PICTURE, ranks - first)
+        if not np.array_equal(scan.table[:, RANK], due):
+            raise _LossError("an mp4 would not show the same frames in the same order")
+        _check_description(source, scan)
+        same_bytes = all(
+            self._data[row[OFFSET] : row[OFFSET] + row[SIZE]]
+            == made[new[OFFSET] : new[OFFSET] + new[SIZE]]
+            for row, new in zip(source.table[kept].tolist(), scan.table.tolist(), strict=True)
+        )
+        hidden = bool((source.table[kept, FLAGS] & CORRUPT).any())
+        compared = np.arange(first, first + scan.info.frames)
+        if same_bytes and not hidden and self._is_forgotten():
+            # From an IDR picture on, the same bytes give the same pictures (ITU-T H.264,
+            # 8.2.1): two frames are looked at, in case the container says otherwise.
+            compared = compared[[0, -1]]
+        if self._fingerprints(self._data, source, compared) != self._fingerprints(
+            made, scan, compared - first
+        ):
+            raise _LossError("an mp4 would not give the same pixels")
+        return scan
+
+    def _is_forgotten(self) -> bool:
+        """Return whether a decoder keeps nothing of what comes before an IDR picture."""
+        if self._forgotten is None:
+            self._forgotten = _is_forgotten(self._data, self.scan)
+        return self._forgotten
+
+    def _fingerprints(
+        self, data: bytes, scan: VideoScan, frames: npt.NDArray[np.int64]
+    ) -> list[int]:
+        """Return a fingerprint of each frame, in the order of decoding."""
+        try:
+            return [
+                crc32c(rgb.tobytes())
+                for _, rgb in iter_pictures(data, frames, info=scan.info, table=scan.table)
+            ]
+        except DecodeError as exc:
+            raise _LossError(str(exc)) from exc
+
+
+class _LossError(Exception):
+    """What would be lost."""
+
+
+def _packets_of(scan: VideoScan, start_frame: int, stop_frame: int) -> Packets:
+    """Return the packets of a cut, ascending."""
+    table = scan.table
+    rank = table[:, RANK]
+    pictures = picture_packets(table)
+    wanted = pictures[start_frame:stop_frame]
+    entry = int(entry_packets(table, wanted).min())
+    end = int(wanted.max()) + 1
+    while True:
+        leading = (rank[entry:end] != NO_PICTURE) & (rank[entry:end] < rank[entry])
+        kept: Packets = entry + np.flatnonzero(~leading)
+        shown = rank[kept][rank[kept] != NO_PICTURE]
+        # What was decoded early, to refer to, is shown late: without the frames between,
+        # the frames of the cut would not be numbered in a row.
+        due = pictures[shown.min() : shown.max() + 1]
+        if int(due.min()) < entry:
+            raise _LossError("pictures that an edit list hides stand between the frames")
+        if int(due.max()) < end:
+            break
+        end = int(due.max()) + 1
+    if ((rank[kept] == NO_PICTURE) & (table[kept, FLAGS] & CORRUPT == 0)).any():
+        raise _LossError("some packets give no picture")
+    return kept
+
+
+def _is_forgotten(data: bytes, scan: VideoScan) -> bool:
+    """Return whether it is H.264 with no messages to the decoder that outlast an IDR picture.
+
+    FFmpeg remembers some of the supplemental information: the fields of a picture, and the
+    version of x264, whose old mistakes it mends. Only text, alone in its unit, is harmless.
+    """
+    if scan.info.codec != "h264":
+        return False
+    if oldest_x264(data, 0, len(data)) <= LAST_MENDED_X264:
+        return False
+    return all(
+        unit[0] & 31 != _SEI or _is_text(unit)
+        for offset, size in scan.table[:, (OFFSET, SIZE)].tolist()
+        for unit in split_nal_units(data[offset : offset + size], scan.info.nal_length_size)
+    )
+
+
+def _is_text(unit: bytes) -> bool:
+    """Return whether supplemental information is one message of unregistered user data."""
+    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
+    if payload[:1] != _USER_DATA:
+        return False
+    place = 1
+    while payload[place : place + 1] == b"\xff":
+        place += 1
+    size = 255 * (place - 1) + sum(payload[place : place + 1])
+    # One byte ends the unit, and zeros may follow it.
+    return len(payload[place + 1 + size :].rstrip(b"\0")) <= 1
+
+
+def _packet_ticks(scan: VideoScan) -> Ticks:
+    """Return when the picture of each packet is shown; of hidden ones, when it would be."""
+    ticks: Ticks = scan.table[:, PTS].copy()
+    ticks[picture_packets(scan.table)] = frame_ticks(scan)
+    return ticks
+
+
+def _decode_times(times: Ticks, order: Ticks) -> Ticks:
+    """Return a decoding time for each packet: ascending, none behind its own display."""
+    if (np.diff(order) <= 0).any():
+        raise _LossError("two pictures have the same time")
+    places = np.searchsorted(order, times)
+    delay = int((np.arange(len(times)) - places).max())
+    before = order[0] - _usual_step(order) * np.arange(delay, 0, -1)
+    return np.concatenate((before, order))[: len(times)]
+
+
+def _usual_step(order: Ticks) -> int:
+    return max(int(np.median(np.diff(order))), 1) if len(order) > 1 else 1
+
+
+def _open(data: bytes) -> tuple[av.container.InputContainer, VideoStream]:
+    try:
+        container = open_container(data)
+    except av.FFmpegError as exc:
+        raise MediaError(f"not a readable mp4, mov, mkv, webm or avi: {exc.strerror}") from exc
+    stream = video_stream(container)
+    if stream is None:
+        raise MediaError("no video stream in the file")
+    return container, stream
+
+
+def _sound_stream(container: av.container.InputContainer) -> AudioStream | None:
+    return container.streams.audio[0] if container.streams.audio else None
+
+
+def _demux_sound(data: bytes) -> "Iterator[Packet[AudioStream]]":
+    try:
+        with open_container(data) as container:
+            for packet in container.demux(container.streams.audio[0]):
+                if packet.size:
+                    yield packet
+    except av.FFmpegError as exc:
+        raise _LossError(str(exc)) from exc
+
+
+def _add_stream(output: OutputContainer, template: Any) -> Any:
+    # An unknown codec of sound has no context, against PyAV's types.
+    if getattr(template, "codec_context", None) is None:
+        raise _LossError("its codec is not known")
+    # Opaque: the codec is taken as it is, no encoder of its name is looked for.
+    return output.add_stream_from_template(template, opaque=True)
+
+
+def _onto(
+    stream: AudioStream, packets: "list[Packet[AudioStream]]"
+) -> "Iterator[tuple[Fraction, Packet[Any]]]":
+    for packet in packets:
+        packet.stream = stream
+        if packet.dts is not None and packet.time_base is not None:
+            yield packet.dts * packet.time_base, packet
+
+
+def _check_description(source: VideoScan, made: VideoScan) -> None:
+    for name in _KEPT:
+        before, after = getattr(source.info, name), getattr(made.info, name)
+        if before != after:
+            raise _LossError(f"an mp4 would change {name} from {before!r} to {after!r}")
+
+
+def _insist_on_sound(lost: str) -> None:
+    if lost:
+        raise MediaError(f"{lost}; leave the sound out, or pack the video as it is")
+
+
+def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> bytes:
+    """Return the packets of a video in an mp4, timed as the container says."""
+    try:
+        made = _copy_packets(data, sound=sound)
+        after = scan_video(made)
+        _check_description(scan, after)
+        if _all_fingerprints(data) != _all_fingerprints(made):
+            raise _LossError("an mp4 would not give the same frames")
+    except (_LossError, MediaError) as exc:
+        raise MediaError(f"the video cannot be remuxed without loss: {exc}") from exc
+    return made
+
+
+def _copy_packets(data: bytes, *, sound: bool) -> bytes:
+    container, stream = _open(data)
+    heard = _sound_stream(container) if sound else None
+    buffer = io.BytesIO()
+    try:
+        with container, av.open(buffer, "w", format="mp4", options=_MUX_OPTIONS) as output:
+            targets = {stream.index: _add_stream(output, stream)}
+            if heard is not None:
+                targets[heard.index] = _add_stream(output, heard)
+            for packet in container.demux([stream] if heard is None else [stream, heard]):
+                if packet.size:
+                    if packet.pts is None or packet.dts is None:
+                        raise _LossError("a packet has no time")
+                    packet.stream = targets[packet.stream.index]
+                    output.mux(packet)
+    except (av.FFmpegError, ValueError) as exc:
+        raise _LossError(str(exc)) from exc
+    return buffer.getvalue()
+
+
+def _all_fingerprints(data: bytes) -> list[int]:
+    container, stream = _open(data)
+    converter = FrameConverter()
+    try:
+        with container:
+            return [crc32c(converter.rgb(frame).tobytes()) for frame in container.decode(stream)]
+    except av.FFmpegError as exc:
+        raise _LossError(str(exc)) from exc
