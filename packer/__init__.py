@@ -9,6 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipshards.packer.annotations.audio_list import AudioList
+    from clipshards.packer.annotations.class_names import read_class_names
+    from clipshards.packer.annotations.rawframe_list import RawframeList
+    from clipshards.packer.annotations.skeleton_file import SkeletonFile
     from clipshards.packer.annotations.video_list import VideoList
     from clipshards.packer.format.errors import (
         AnnotationError,
@@ -25,49 +29,76 @@ if TYPE_CHECKING:
     )
     from clipshards.packer.packing import PackReport, pack
     from clipshards.packer.recipe import Recipe
-    from clipshards.packer.records import Origin, Reject, VideoRecord
+    from clipshards.packer.records import (
+        AudioRecord,
+        Excluded,
+        FrameRange,
+        Origin,
+        RawframesRecord,
+        Reject,
+        SkeletonRecord,
+        VideoRecord,
+    )
 
 _ERRORS = "clipshards.packer.format.errors"
 _HOME = {
     "AnnotationError": _ERRORS,
+    "AudioList": "clipshards.packer.annotations.audio_list",
+    "AudioRecord": "clipshards.packer.records",
     "CorruptShardError": _ERRORS,
     "DatasetError": _ERRORS,
     "DecodeError": _ERRORS,
+    "Excluded": "clipshards.packer.records",
     "FormatError": _ERRORS,
+    "FrameRange": "clipshards.packer.records",
     "MediaError": _ERRORS,
     "NotFoundError": _ERRORS,
     "Origin": "clipshards.packer.records",
     "PackReport": "clipshards.packer.packing",
     "PlanError": _ERRORS,
+    "RawframeList": "clipshards.packer.annotations.rawframe_list",
+    "RawframesRecord": "clipshards.packer.records",
     "Recipe": "clipshards.packer.recipe",
     "Reject": "clipshards.packer.records",
     "RejectsError": _ERRORS,
+    "SkeletonFile": "clipshards.packer.annotations.skeleton_file",
+    "SkeletonRecord": "clipshards.packer.records",
     "StorageError": _ERRORS,
     "UnsupportedVersionError": _ERRORS,
     "VideoList": "clipshards.packer.annotations.video_list",
     "VideoRecord": "clipshards.packer.records",
     "pack": "clipshards.packer.packing",
+    "read_class_names": "clipshards.packer.annotations.class_names",
 }
 
 __all__ = [
     "AnnotationError",
+    "AudioList",
+    "AudioRecord",
     "CorruptShardError",
     "DatasetError",
     "DecodeError",
+    "Excluded",
     "FormatError",
+    "FrameRange",
     "MediaError",
     "NotFoundError",
     "Origin",
     "PackReport",
     "PlanError",
+    "RawframeList",
+    "RawframesRecord",
     "Recipe",
     "Reject",
     "RejectsError",
+    "SkeletonFile",
+    "SkeletonRecord",
     "StorageError",
     "UnsupportedVersionError",
     "VideoList",
     "VideoRecord",
     "pack",
+    "read_class_names",
 ]
 
 

@@ -2,81 +2,120 @@
 
 import operator
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import SupportsIndex, cast
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from clipshards.packer.format.manifest import LabelMode, labels_fit
-from clipshards.packer.records import Origin, Reject, VideoRecord
+from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.labels import LabelRule
+from clipshards.packer.record_kinds import RECORD_KINDS, RecordKind
+from clipshards.packer.records import Excluded, Origin, Record, Reject
 
-_EXPECTED_LABELS = {"one": "exactly one label", "many": "at least one label", "none": "no label"}
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record, reject or exclusion, with its place."""
+
+    ordinal: int
+    """Entries of the annotation before it."""
+    entries: int
+    """How many entries of the annotation it stands for."""
+    value: Record | Reject | Excluded
+    """Checked, with an origin."""
 
 
 def check_entries(
-    records: Iterable[VideoRecord | Reject], *, labels: LabelMode, class_names: tuple[str, ...]
-) -> list[VideoRecord | Reject]:
-    """Return all entries in order, each with an origin, those that cannot be packed as Rejects.
+    records: Iterable[Record | Reject | Excluded], rule: LabelRule
+) -> tuple[RecordKind | None, list[Entry]]:
+    """Return all entries in order, those that cannot be packed as Rejects, and their kind.
+
+    The kind is None where no entry is a record.
 
     Raises:
-        TypeError: Something else than a record or a reject is among them.
+        TypeError: Something else than a record is among them, records of two kinds, or a
+            field of another type.
     """
-    return [
-        _check_entry(entry, ordinal, labels, class_names) for ordinal, entry in enumerate(records)
-    ]
+    kind = None
+    entries = []
+    ordinal = 0
+    for place, value in enumerate(records):
+        if not isinstance(value, (Reject, Excluded, *RECORD_KINDS)):
+            expected = "a record" if kind is None else kind.record.__name__
+            raise TypeError(f"records[{place}]: expected {expected}, got {value!r}")
+        if not isinstance(value, Reject | Excluded):
+            if kind is not None and type(value) is not kind.record:
+                raise TypeError(
+                    f"records[{place}]: expected {kind.record.__name__} as before, got {value!r}"
+                )
+            kind = RECORD_KINDS[type(value)]
+        try:
+            entry = _check(value, place, ordinal, kind, rule)
+        except TypeError as exc:
+            raise TypeError(f"records[{place}]: {exc}") from exc
+        entries.append(entry)
+        ordinal += entry.entries
+    return kind, entries
 
 
-def _check_entry(
-    entry: VideoRecord | Reject, ordinal: int, labels: LabelMode, class_names: tuple[str, ...]
-) -> VideoRecord | Reject:
-    if not isinstance(entry, VideoRecord | Reject):
-        raise TypeError(f"records[{ordinal}]: expected a VideoRecord, got {entry!r}")
-    origin = entry.origin or Origin("records", index=ordinal)
-    origin = replace(origin, file=_as_unicode(origin.file))
-    if isinstance(entry, Reject):
-        return replace(
-            entry,
-            message=_as_unicode(entry.message),
-            id=_as_unicode(entry.id),
-            origin=origin,
-        )
-    found = tuple(_class_id(label) for label in entry.labels)
-    wrong = _fault(entry, found, labels, class_names)
-    if wrong:
-        return Reject(wrong, id=_as_unicode(entry.id or entry.path), origin=origin)
-    return replace(entry, labels=found, origin=origin)
-
-
-def _class_id(label: object) -> int:
-    """Return a label as a plain integer, -1 for what is none."""
-    # NumPy's integers are welcome, True and 1.0 are not.
-    if isinstance(label, bool):
-        return -1
+def _check(
+    value: Record | Reject | Excluded,
+    place: int,
+    ordinal: int,
+    kind: RecordKind | None,
+    rule: LabelRule,
+) -> Entry:
+    origin = _origin(value.origin, place)
+    if isinstance(value, Reject):
+        _check_text(value, "message", "error", "id")
+        error = _as_unicode(value.error) or "AnnotationError"
+        reject = Reject(_as_unicode(value.message), error, _as_unicode(value.id), origin)
+        return Entry(ordinal, 1, reject)
+    if isinstance(value, Excluded):
+        _check_text(value, "option", "id")
+        excluded = Excluded(_as_unicode(value.option), _as_unicode(value.id), origin)
+        return Entry(ordinal, 1, excluded)
+    assert kind is not None
+    texts = [field.name for field in fields(value) if field.type is str]
+    _check_text(value, *texts)
+    count = kind.entries(value)
     try:
-        return operator.index(cast(SupportsIndex, label))
-    except TypeError:
-        return -1
+        for name in texts:
+            _check_unicode(name, getattr(value, name))
+        checked = kind.check(value, rule)
+    except AnnotationError as exc:
+        name = _as_unicode(kind.name(value))
+        return Entry(ordinal, count, Reject(str(exc), "AnnotationError", name, origin))
+    return Entry(ordinal, count, replace(checked, origin=origin))
+
+
+def _origin(origin: Origin | None, place: int) -> Origin:
+    if origin is None:
+        return Origin("records", index=place)
+    if not isinstance(origin, Origin):
+        raise TypeError(f"origin: expected an Origin, got {origin!r}")
+    _check_text(origin, "file")
+    try:
+        line, index = operator.index(origin.line), operator.index(origin.index)
+    except TypeError as exc:
+        raise TypeError(f"origin: expected whole numbers, got {origin!r}") from exc
+    return Origin(_as_unicode(origin.file), line, index)
+
+
+def _check_text(value: Any, *names: str) -> None:
+    for name in names:
+        text = getattr(value, name)
+        if not isinstance(text, str):
+            raise TypeError(f"{name}: expected text, got {text!r}")
+
+
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise AnnotationError(f"{name}: expected valid Unicode, got {text!a}") from None
+    if "\0" in text:
+        raise AnnotationError(f"{name}: expected text without NUL characters, got {text!r}")
 
 
 def _as_unicode(text: str) -> str:
     """Return text that can be stored: bytes that were no UTF-8 are spelled out."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def _fault(
-    record: VideoRecord, found: tuple[int, ...], labels: LabelMode, class_names: tuple[str, ...]
-) -> str:
-    """Return what is wrong with a record, empty for nothing."""
-    try:
-        (record.path + record.id).encode()
-    except UnicodeEncodeError:
-        return f"expected a path and an id in valid Unicode, got {record.path!a}, {record.id!a}"
-    if not record.path or "\0" in record.path:
-        return f"expected a path, got {record.path!r}"
-    if not labels_fit(labels, len(found)):
-        return f"expected {_EXPECTED_LABELS[labels]}, got {list(record.labels)}"
-    for label, number in zip(record.labels, found, strict=True):
-        if not 0 <= number < 2**63:
-            return f"expected class ids of 0 or more, got {label!r}"
-    beyond = [label for label in found if class_names and label >= len(class_names)]
-    if beyond:
-        return f"expected a class id below {len(class_names)} (class names given), got {beyond[0]}"
-    return ""

@@ -2,9 +2,11 @@
 
 import platform
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from clipshards.packer.entries import Entry
 from clipshards.packer.format.checksums import sha256_hex
 from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest
 from clipshards.packer.format.names import (
@@ -18,48 +20,54 @@ from clipshards.packer.format.rejects import RejectRow, encode_rejects
 from clipshards.packer.interop import wids_index
 from clipshards.packer.plan import Plan
 from clipshards.packer.receipts import Receipt
-from clipshards.packer.records import Reject, VideoRecord
+from clipshards.packer.records import Excluded, Reject
 from clipshards.packer.storage import Storage
 
 
-def rejects_of_entries(split: str, entries: Sequence[VideoRecord | Reject]) -> list[RejectRow]:
+def rejects_of_entries(split: str, entries: Sequence[Entry]) -> list[RejectRow]:
     """Return the entries that were rejected before any media was opened."""
     return [
         RejectRow(
-            ordinal=ordinal,
-            key=sample_key(split, ordinal),
-            id=entry.id,
-            origin=str(entry.origin),
-            error=entry.error,
-            message=entry.message,
+            ordinal=entry.ordinal,
+            entries=entry.entries,
+            key=sample_key(split, entry.ordinal),
+            id=entry.value.id,
+            origin=str(entry.value.origin),
+            error=entry.value.error,
+            message=entry.value.message,
         )
-        for ordinal, entry in enumerate(entries)
-        if isinstance(entry, Reject)
+        for entry in entries
+        if isinstance(entry.value, Reject)
     ]
 
 
 def write_manifest(
-    storage: Storage, plan: Plan, receipts: Sequence[Receipt], rejects: Sequence[RejectRow]
+    storage: Storage,
+    plan: Plan,
+    entries: Sequence[Entry],
+    receipts: Sequence[Receipt],
+    rejects: Sequence[RejectRow],
 ) -> Manifest:
     """Write `rejects.jsonl` and then the manifest, which makes the split exist; return it."""
-    split: str = plan.request["split"]
+    split = plan.split
+    excluded = Counter(entry.value.option for entry in entries if isinstance(entry.value, Excluded))
     labels: LabelMode = plan.request["labels"]
     lines = write_rejects(storage, split, rejects)
     manifest = Manifest(
-        task="video",
+        task=plan.request["task"],
         split=split,
         labels=labels,
         class_names=tuple(plan.request["class_names"]),
         recipe=plan.request["recipe"],
-        # A video is worth a request of its own; the order may part all neighbours.
+        # A sample is worth a request of its own; the order may part all neighbours.
         run_length=1,
         request_digest=plan.request_digest,
         plan_digest=plan.digest,
         accounting=Accounting(
-            entries=len(plan.entries),
-            packed=sum(receipt.entry.samples for receipt in receipts),
-            rejected=len(rejects),
-            excluded=0,
+            entries=plan.entries,
+            packed=sum(receipt.entry.entries for receipt in receipts),
+            rejected=sum(row.entries for row in rejects),
+            excluded=dict(excluded),
         ),
         rejects_sha256=sha256_hex(lines),
         made_with=made_with(),

@@ -1,14 +1,15 @@
 """Packing a split: records -> plan -> shards -> manifest."""
 
+import operator
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from clipshards.packer.entries import check_entries
+from clipshards.packer.entries import Entry, check_entries
 from clipshards.packer.finish import rejects_of_entries, settle, write_manifest, write_rejects
 from clipshards.packer.format.errors import AnnotationError, MediaError, PlanError, RejectsError
 from clipshards.packer.format.index import ShardIndex
@@ -24,19 +25,22 @@ from clipshards.packer.format.names import (
     wids_name,
 )
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
+from clipshards.packer.labels import LabelRule
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
 from clipshards.packer.receipts import Receipt, load_receipt, store_receipt
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.records import Reject, VideoRecord
-from clipshards.packer.samples import make_video_sample, video_part
+from clipshards.packer.record_kinds import RecordKind
+from clipshards.packer.records import Excluded, Record, Reject, VideoRecord
+from clipshards.packer.samples.base import Material
+from clipshards.packer.samples.video import video_part
 from clipshards.packer.shards import ShardWriter
 from clipshards.packer.storage import Storage, open_storage
 
 DEFAULT_SHARD_SIZE = 256_000_000
 
 Progress = Callable[[int, int], None]
-"""Called after each sample with (entries done, media bytes packed), both since the last call."""
+"""Called after each sample with (entries done, bytes packed), both since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,15 @@ class PackReport:
     location: str
     split: str
     entries: int
+    """Entries of the annotation: packed, rejected or excluded."""
     packed: int
+    """Entries that are in the shards."""
+    excluded: dict[str, int]
+    """Option that left entries out, to how many."""
     rejects: tuple[RejectRow, ...]
+    """What could not be packed and why, in the order of the annotation."""
     shards: int
+    """Shards of the split."""
     shards_made: int
     """Shards made by this run; the others stood already."""
     bytes: int
@@ -58,14 +68,15 @@ class PackReport:
     warnings: tuple[str, ...]
     """What is allowed and may yet not be what was meant."""
     seconds: float = field(compare=False)
+    """Wall-clock time of this run."""
 
 
 def pack(
-    records: Iterable[VideoRecord | Reject],
+    records: Iterable[Record | Reject | Excluded],
     out: str | os.PathLike[str],
     *,
     split: str,
-    media_root: str | os.PathLike[str],
+    media_root: str | os.PathLike[str] | None = None,
     labels: LabelMode | None = None,
     class_names: Sequence[str] = (),
     recipe: Recipe | None = None,
@@ -82,12 +93,13 @@ def pack(
     goes on where the killed one was; after its end it finds all done.
 
     Args:
-        records: A `VideoList`, or any iterable of `VideoRecord` (and `Reject`, for entries
-            that are known to be unusable). An entry's place is its key for good.
+        records: An annotation such as `VideoList`, or any iterable of records of one class
+            (and of `Reject`, for entries that are known to be unusable, and `Excluded`). An
+            entry's place is its key for good.
         out: Folder of the data set; made if missing.
         split: Name of the split: 1 to 32 of a-z, 0-9 and `_`.
-        media_root: Folder that record paths start from.
-        labels: Labels of each record: `one`, `many` (at least one) or `none`. Default:
+        media_root: Folder that record paths start from; default: the working directory.
+        labels: Labels of each item: `one`, `many` (at least one) or `none`. Default:
             what the annotation says (`records.labels`), else `one`.
         class_names: Name of class 0, 1, ...; labels beyond them are rejected.
         recipe: How media become parts; default: copied, frame table by decoding.
@@ -97,7 +109,8 @@ def pack(
             greater of 10 and 1 % of the entries.
         allow_outside: Let record paths lead out of the media root.
         replan: Discard a plan or a split that stands there, and its shards.
-        progress: Called after each sample.
+        progress: Called after each sample with (entries done, bytes packed) since the
+            call before.
 
     Returns:
         The report; `report.rejects` lists what could not be packed and why.
@@ -106,67 +119,72 @@ def pack(
         ValueError, TypeError: An argument is out of range, or of another type.
         AnnotationError: There is no entry at all, or the annotation is unreadable.
         PlanError: A plan or split of another request stands there.
+        FormatError: A plan, receipt or manifest that stands there is damaged.
         RejectsError: Too many rejects, or nothing but rejects; there is no manifest.
         StorageError: The location cannot be written.
     """
     started = time.monotonic()
     check_split(split)
-    if shard_size < 1:
-        raise ValueError(f"shard_size {shard_size}: expected at least 1 byte")
-    if max_rejects is not None and max_rejects < 0:
-        raise ValueError(f"max_rejects {max_rejects}: expected at least 0")
-    mode = _label_mode(records, labels)
-    names = tuple(class_names)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"class_names: expected text, got {names!r}")
-    entries = check_entries(records, labels=mode, class_names=names)
-    if not entries:
+    shard_size, seed, limit = _whole_numbers(shard_size, seed, max_rejects)
+    rule = LabelRule(_label_mode(records, labels), _class_names(class_names))
+    kind, entries = check_entries(records, rule)
+    total = sum(entry.entries for entry in entries)
+    if not total:
         raise AnnotationError("expected at least one record, got none")
-    limit = max(10, len(entries) // 100) if max_rejects is None else max_rejects
+    limit = max(10, total // 100) if limit is None else limit
+    unusable = rejects_of_entries(split, entries)
+    _check_rejects(unusable, limit, total, "nothing was packed; mend the annotation")
+    if kind is None:
+        raise AnnotationError(f"all {total} entries are excluded by options")
+    planned = {e.ordinal: e for e in entries if not isinstance(e.value, Reject | Excluded)}
     request = Request(
         split=split,
-        labels=mode,
-        class_names=names,
+        task=kind.task,
+        optional=kind.optional(entry.value for entry in planned.values()),
+        labels=rule.mode,
+        class_names=rule.class_names,
         recipe=recipe or Recipe(),
         seed=seed,
         shard_size=shard_size,
         allow_outside=allow_outside,
         records_digest=digest_of_entries(entries),
     )
-    unusable = rejects_of_entries(split, entries)
-    if len(unusable) > limit or len(unusable) == len(entries):
-        raise RejectsError(
-            f"{len(unusable)} of {len(entries)} entries cannot be used, {limit} may; "
-            f"nothing was packed. The first: {unusable[0].origin}: {unusable[0].message}",
-            unusable,
-        )
     storage = open_storage(out)
-    root = MediaRoot(Path(media_root), allow_outside)
     if replan:
+        # Nothing is thrown away for a request that cannot be carried out.
+        _media_root(media_root, allow_outside)
         _discard(storage, split)
     manifest = _finished(storage, request)
     made = 0
     if manifest is None:
-        plan = _settled_plan(storage, request, entries, root)
+        root = _media_root(media_root, allow_outside)
+        plan = _settled_plan(
+            storage,
+            request,
+            total,
+            {ordinal: kind.size(entry.value, root) for ordinal, entry in planned.items()},
+        )
         tick = progress or (lambda *_: None)
-        tick(len(unusable), 0)
-        receipts, made = _make_shards(storage, plan, root, tick)
+        tick(total - sum(entry.entries for entry in planned.values()), 0)
+        job = Job(storage, plan, kind, planned, Material(root, request.recipe, request.optional))
+        receipts, made = _make_shards(job, tick)
         rejects = sorted(
             [*unusable, *(row for receipt in receipts for row in receipt.rejects)],
             key=lambda row: row.ordinal,
         )
-        packed = sum(receipt.entry.samples for receipt in receipts)
-        if len(rejects) > limit or not packed:
-            write_rejects(storage, split, rejects)
-            raise RejectsError(
-                f"{len(rejects)} of {len(entries)} entries could not be packed, {limit} may; "
-                f"no manifest was written, the {len(receipts)} shards are kept. Mend the media "
-                "and run the same command again, or allow more rejects. All reasons are in "
-                f"{storage.url}/{split}/{REJECTS_NAME}. "
-                f"The first: {rejects[0].origin}: {rejects[0].message}",
+        try:
+            _check_rejects(
                 rejects,
+                limit,
+                total,
+                "no manifest was written, the finished shards are kept. Mend the media and run the "
+                "same command again, or allow more rejects (a changed annotation needs a new "
+                f"plan: --replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
             )
-        manifest = write_manifest(storage, plan, receipts, rejects)
+        except RejectsError:
+            write_rejects(storage, split, rejects)
+            raise
+        manifest = write_manifest(storage, plan, entries, receipts, rejects)
     else:
         name = f"{split}/{REJECTS_NAME}"
         rejects = decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
@@ -176,14 +194,35 @@ def pack(
         split=split,
         entries=manifest.accounting.entries,
         packed=manifest.accounting.packed,
+        excluded=manifest.accounting.excluded,
         rejects=tuple(rejects),
         shards=len(manifest.shards),
         shards_made=made,
         bytes=manifest.size_bytes,
         content_digest=manifest.content_digest,
-        warnings=_warnings(entries),
+        warnings=_warnings(records, planned),
         seconds=time.monotonic() - started,
     )
+
+
+def _whole_numbers(
+    shard_size: int, seed: int | None, max_rejects: int | None
+) -> tuple[int, int | None, int | None]:
+    """Return the three as plain integers, so that 2 and numpy's 2 are the same request."""
+    try:
+        shard_size = operator.index(shard_size)
+        seed = None if seed is None else operator.index(seed)
+        max_rejects = None if max_rejects is None else operator.index(max_rejects)
+    except TypeError as exc:
+        raise TypeError(
+            "expected whole numbers, got "
+            f"shard_size={shard_size!r}, seed={seed!r}, max_rejects={max_rejects!r}"
+        ) from exc
+    if shard_size < 1:
+        raise ValueError(f"shard_size {shard_size}: expected at least 1 byte")
+    if max_rejects is not None and max_rejects < 0:
+        raise ValueError(f"max_rejects {max_rejects}: expected at least 0")
+    return shard_size, seed, max_rejects
 
 
 def _label_mode(records: object, labels: LabelMode | None) -> LabelMode:
@@ -193,17 +232,49 @@ def _label_mode(records: object, labels: LabelMode | None) -> LabelMode:
     return mode
 
 
-def _warnings(entries: Iterable[VideoRecord | Reject]) -> tuple[str, ...]:
+def _class_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    # Text is a sequence of letters, which are no classes.
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
+        raise TypeError(f"class_names: expected a sequence of names, got {class_names!r}")
+    return tuple(class_names)
+
+
+def _media_root(media_root: str | os.PathLike[str] | None, allow_outside: bool) -> MediaRoot:
+    folder = Path.cwd() if media_root is None else Path(media_root)
+    if not folder.is_dir():
+        raise ValueError(f"media_root {str(media_root)!r}: no such folder")
+    return MediaRoot(folder, allow_outside)
+
+
+def _check_rejects(rejects: Sequence[RejectRow], limit: int, total: int, words: str) -> None:
+    """Raise RejectsError if there are too many, or nothing else."""
+    count = sum(row.entries for row in rejects)
+    if count <= limit and count < total:
+        return
+    if count == total:
+        amount = f"none of the {total} entries can be packed"
+    else:
+        amount = f"{count} of {total} entries cannot be packed, {limit} may be rejected"
+    raise RejectsError(
+        f"{amount}; {words}. The first: {rejects[0].origin}: {rejects[0].message}",
+        rejects,
+    )
+
+
+def _warnings(records: object, planned: Mapping[int, Entry]) -> tuple[str, ...]:
+    warnings = tuple(getattr(records, "warnings", ()))
     containers = set()
-    for entry in entries:
-        if isinstance(entry, VideoRecord):
+    for entry in planned.values():
+        if isinstance(entry.value, VideoRecord):
             with suppress(MediaError):
-                containers.add(video_part(entry.path))
+                containers.add(video_part(entry.value.path))
     if len(containers) < 2:
-        return ()
+        return warnings
     names = ", ".join(sorted(containers))
-    warning = f"the split mixes {names}; tools that expect one part name will miss the others"
-    return (warning,)
+    return (
+        *warnings,
+        f"the split mixes {names}; tools that expect one part name will miss the others",
+    )
 
 
 def _discard(storage: Storage, split: str) -> None:
@@ -223,17 +294,32 @@ def _finished(storage: Storage, request: Request) -> Manifest | None:
     if storage.size(name) is None:
         return None
     manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    if manifest.request_digest != request.digest:
-        raise PlanError(
-            f"{storage.url}/{request.split}: a split that another request made stands here "
-            f"({manifest.content_digest[:12]}); choose another name or location, or replan "
-            "to replace it"
-        )
-    return manifest
+    if manifest.request_digest == request.digest:
+        return manifest
+    known = {
+        "task": (manifest.task, request.task),
+        "labels": (manifest.labels, request.labels),
+        "class names": (manifest.class_names, request.class_names),
+        "recipe": (manifest.recipe, request.recipe.to_json(request.task)),
+    }
+    differences = "; ".join(
+        f"{name}: packed {repr(old)[:60]}, now {repr(new)[:60]}"
+        for name, (old, new) in known.items()
+        if old != new
+    )
+    raise PlanError(
+        f"{storage.url}/{request.split}: a split that another request made stands here, "
+        f"{manifest.content_digest[:12]} "
+        f"({differences or 'other entries, order, shard size or leave to look outside'}); choose "
+        "another name or location, or replace it (--replan)"
+    )
 
 
 def _settled_plan(
-    storage: Storage, request: Request, entries: list[VideoRecord | Reject], root: MediaRoot
+    storage: Storage,
+    request: Request,
+    entries: int,
+    sizes: Mapping[int, int | None],
 ) -> Plan:
     """Return the stored plan of this request, making it if there is none."""
     name = f"{request.split}/{BUILD_FOLDER}/plan.json"
@@ -242,11 +328,8 @@ def _settled_plan(
         if strays:
             raise PlanError(
                 f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "
-                "plan or manifest; choose another location, or replan to replace them"
+                "plan or manifest; choose another location, or replace them (--replan)"
             )
-        sizes = [
-            root.size(entry.path) if isinstance(entry, VideoRecord) else None for entry in entries
-        ]
         plan = make_plan(request, entries, sizes)
         staging = f"{request.split}/{BUILD_FOLDER}"
         if storage.put_new(name, plan.encode(), staging=staging):
@@ -256,18 +339,28 @@ def _settled_plan(
     if differences:
         raise PlanError(
             f"{storage.url}/{request.split}: an unfinished plan of another request stands here "
-            f"({differences}); run that request again, or replan to replace it"
+            f"({differences}); run that request again, or replace it (--replan)"
         )
     return plan
 
 
-def _make_shards(
-    storage: Storage, plan: Plan, root: MediaRoot, progress: Progress
-) -> tuple[list[Receipt], int]:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that making the shards of a plan takes."""
+
+    storage: Storage
+    plan: Plan
+    kind: RecordKind
+    entries: Mapping[int, Entry]
+    """The planned records by ordinal."""
+    material: Material
+
+
+def _make_shards(job: Job, progress: Progress) -> tuple[list[Receipt], int]:
     """Return the receipts of all shards in order, and how many of them were made now."""
-    split = plan.request["split"]
-    names = [shard_name(split, number) for number in range(len(plan.shards))]
-    stored = [load_receipt(storage, split, name, plan.digest) for name in names]
+    storage, split = job.storage, job.plan.split
+    names = [shard_name(split, number) for number in range(len(job.plan.shards))]
+    stored = [load_receipt(storage, split, name, job.plan.digest) for name in names]
     # Rejects without a manifest: the last run ended over them, and the media may have been
     # mended since. A run that was killed has not written them, and tries nothing twice.
     retry = storage.size(f"{split}/{REJECTS_NAME}") is not None
@@ -275,23 +368,20 @@ def _make_shards(
     made = 0
     for number, receipt in enumerate(stored):
         if receipt is None or (retry and receipt.rejects):
-            receipt = make_shard(storage, plan, number, root, progress)
+            receipt = make_shard(job, number, progress)
             store_receipt(storage, split, receipt)
             made += 1
         else:
-            progress(len(plan.shards[number]), 0)
+            progress(sum(job.entries[ordinal].entries for ordinal in job.plan.shards[number]), 0)
         receipts.append(receipt)
     return receipts, made
 
 
-def make_shard(
-    storage: Storage, plan: Plan, number: int, root: MediaRoot, progress: Progress
-) -> Receipt:
+def make_shard(job: Job, number: int, progress: Progress) -> Receipt:
     """Make one shard of a plan under its final name; return its receipt, not yet stored."""
-    split: str = plan.request["split"]
-    recipe = Recipe(**plan.request["recipe"])
+    plan, kind, split = job.plan, job.kind, job.plan.split
     index = ShardIndex(
-        task="video",
+        task=kind.task,
         split=split,
         number=number,
         plan_digest=plan.digest,
@@ -299,30 +389,29 @@ def make_shard(
     )
     rejects = []
     name = f"{split}/{shard_name(split, number)}"
-    with storage.writer(name, staging=f"{split}/{BUILD_FOLDER}") as write:
+    with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}") as write:
         shard = ShardWriter(write, index)
         for ordinal in plan.shards[number]:
-            record = plan.entries[ordinal]
-            if isinstance(record, Reject):
-                raise PlanError(f"{split}: the plan puts the rejected entry {ordinal} into a shard")
+            entry = job.entries[ordinal]
             key = sample_key(split, ordinal)
             size = 0
             try:
-                sample = make_video_sample(record, root, recipe)
+                sample = kind.make(entry.value, job.material)
             except MediaError as exc:
                 rejects.append(
                     RejectRow(
                         ordinal=ordinal,
+                        entries=entry.entries,
                         key=key,
-                        id=record.id or record.path,
-                        origin=str(record.origin),
+                        id=kind.name(entry.value),
+                        origin=str(entry.value.origin),
                         error=type(exc).__name__,
                         message=str(exc),
                     )
                 )
             else:
-                shard.add(key, sample)
+                shard.add(key, sample, entries=entry.entries)
                 size = sum(map(len, sample.parts.values()))
-            progress(1, size)
-        entry = shard.finish()
-    return Receipt(plan.digest, entry, tuple(rejects))
+            progress(entry.entries, size)
+        shard_entry = shard.finish()
+    return Receipt(plan.digest, shard_entry, tuple(rejects))

@@ -5,11 +5,14 @@ process can make it, make it again, or go on where another was killed.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from clipshards.packer.entries import Entry
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.checksums import sha256_hex
 from clipshards.packer.format.manifest import LabelMode
@@ -17,12 +20,11 @@ from clipshards.packer.format.names import VERSION
 from clipshards.packer.format.tar import member_bytes
 from clipshards.packer.format.versions import check_version
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.records import Origin, Reject, VideoRecord
 
 PLAN_FORMAT = "clipshards-plan"
 
-# A sample's own share beside its media: three headers and the json, and a frame table.
-_EXPECTED_SIDE_BYTES = 16_384
+# A sample's own share beside what its record measures: headers, the json, a frame table.
+_EXPECTED_SIDE_BYTES = {"video": 16_384, "rawframes": 16_384, "skeleton": 4096, "audio": 2048}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Request:
     """What the user asked for: all that decides the bytes, except the media themselves."""
 
     split: str
+    task: str
+    optional: tuple[str, ...]
+    """Optional parts that the samples have."""
     labels: LabelMode
     class_names: tuple[str, ...]
     recipe: Recipe
@@ -46,9 +51,11 @@ class Request:
         """Return the request as a JSON value."""
         return {
             "split": self.split,
+            "task": self.task,
+            "optional_parts": list(self.optional),
             "labels": self.labels,
             "class_names": list(self.class_names),
-            "recipe": self.recipe.to_json(),
+            "recipe": self.recipe.to_json(self.task),
             "order": "kept" if self.seed is None else f"shuffled, seed {self.seed}",
             "shard_size": self.shard_size,
             "allow_outside": self.allow_outside,
@@ -67,10 +74,15 @@ class Plan:
 
     request: dict[str, Any]
     """`Request.to_json()`."""
-    entries: tuple[VideoRecord | Reject, ...]
-    """All entries in annotation order; an entry's place is its ordinal."""
+    entries: int
+    """Entries of the annotation."""
     shards: tuple[tuple[int, ...], ...]
     """Ordinals of each shard's records, in the order of the shard."""
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+        return str(self.request["split"])
 
     @property
     def request_digest(self) -> str:
@@ -101,7 +113,7 @@ class Plan:
                 "format": PLAN_FORMAT,
                 "version": VERSION,
                 "request": self.request,
-                "entries": [_entry_to_json(entry) for entry in self.entries],
+                "entries": self.entries,
                 "shards": [list(shard) for shard in self.shards],
             }
         )
@@ -121,82 +133,62 @@ class Plan:
                 "format": str,
                 "version": int,
                 "request": dict,
-                "entries": [_ENTRY_SCHEMA],
+                "entries": int,
                 "shards": [[int]],
             },
             where=where,
         )
         return Plan(
             value["request"],
-            tuple(_entry_from_json(entry) for entry in value["entries"]),
+            value["entries"],
             tuple(tuple(shard) for shard in value["shards"]),
         )
 
 
-_ENTRY_SCHEMA = {
-    "path": str,
-    "labels": [int],
-    "id": str,
-    "origin": (str, int, int),
-    "error": str,
-    "message": str,
-}
-
-
-def _entry_to_json(entry: VideoRecord | Reject) -> dict[str, Any]:
-    origin = entry.origin or Origin("")
-    value: dict[str, Any] = {
-        "path": "",
-        "labels": [],
-        "id": entry.id,
-        "origin": [origin.file, origin.line, origin.index],
-        "error": "",
-        "message": "",
-    }
-    if isinstance(entry, Reject):
-        return value | {"error": entry.error, "message": entry.message}
-    return value | {"path": entry.path, "labels": list(entry.labels)}
-
-
-def _entry_from_json(value: dict[str, Any]) -> VideoRecord | Reject:
-    origin = Origin(*value["origin"])
-    if value["error"]:
-        return Reject(value["message"], value["error"], value["id"], origin)
-    return VideoRecord(value["path"], tuple(value["labels"]), value["id"], origin)
-
-
-def digest_of_entries(entries: Iterable[VideoRecord | Reject]) -> str:
+def digest_of_entries(entries: Iterable[Entry]) -> str:
     """Return the sha256 that stands for the parsed annotation in a request."""
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(encode_json(_entry_to_json(entry)) + b"\n")
+        value = {"class": type(entry.value).__name__, "fields": _as_json(entry.value)}
+        digest.update(encode_json(value) + b"\n")
     return digest.hexdigest()
 
 
-def make_plan(
-    request: Request, entries: Sequence[VideoRecord | Reject], sizes: Sequence[int | None]
-) -> Plan:
+def _as_json(value: Any) -> Any:
+    """Return a JSON value that no two different records have in common."""
+    if isinstance(value, np.ndarray):
+        digest = sha256_hex(value.tobytes())
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "sha256": digest}
+    if is_dataclass(value):
+        return [_as_json(getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, tuple):
+        return [_as_json(item) for item in value]
+    return value
+
+
+def make_plan(request: Request, entries: int, sizes: Mapping[int, int | None]) -> Plan:
     """Return the plan for a request.
 
     Args:
         request: What the user asked for.
-        entries: All entries in annotation order.
-        sizes: Media bytes of each entry; None where it is not to be had, which counts as
-            the mean of the others.
+        entries: Entries of the annotation, those that will not be packed too.
+        sizes: Bytes of each record's parts, by its ordinal, in annotation order; None where
+            they are not to be had, which counts as the mean of the others.
     """
-    ordinals = [i for i, entry in enumerate(entries) if isinstance(entry, VideoRecord)]
+    ordinals = list(sizes)
     if request.seed is not None:
         ordinals.sort(key=lambda ordinal: _shuffle_key(request.seed, ordinal))
-    known = [size for i in ordinals if (size := sizes[i]) is not None]
+    known = [size for size in sizes.values() if size is not None]
     mean = sum(known) // len(known) if known else 0
+    side = _EXPECTED_SIDE_BYTES[request.task]
     expected = [
-        member_bytes(mean if (size := sizes[i]) is None else size) + _EXPECTED_SIDE_BYTES
-        for i in ordinals
+        member_bytes(mean if (size := sizes[ordinal]) is None else size) + side
+        for ordinal in ordinals
     ]
     shards = cut_evenly(expected, request.shard_size)
     return Plan(
         request.to_json(),
-        tuple(entries),
+        entries,
         tuple(tuple(ordinals[start:stop]) for start, stop in shards),
     )
 

@@ -5,6 +5,14 @@ from typing import Any, get_args
 
 from clipshards.packer.format.video import FrameTableMode
 
+# Task -> the options that shape its parts.
+_CONCERNS: dict[str, tuple[str, ...]] = {
+    "video": ("media", "frame_table"),
+    "rawframes": ("media", "frame_table"),
+    "skeleton": (),
+    "audio": (),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -14,7 +22,7 @@ class Recipe:
     """`copy`: the source's bytes."""
     frame_table: FrameTableMode = "decode"
     """`decode`: one decode per video, which also proves it decodable. `none`: videos are
-    packed unopened, and readers decode them from their start."""
+    packed undecoded, and readers decode them from their start."""
 
     def __post_init__(self) -> None:
         if self.media != "copy":
@@ -24,6 +32,6 @@ class Recipe:
                 f"frame table {self.frame_table!r}: expected one of {get_args(FrameTableMode)}"
             )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the recipe as the index and the manifest hold it."""
-        return {"media": self.media, "frame_table": self.frame_table}
+    def to_json(self, task: str) -> dict[str, Any]:
+        """Return what of the recipe concerns a task, as the index and the manifest hold it."""
+        return {name: getattr(self, name) for name in _CONCERNS[task]}

@@ -8,7 +8,7 @@ from clipshards.packer.format.manifest import ShardEntry
 from clipshards.packer.format.names import INDEX_MEMBER, member_name, shard_name
 from clipshards.packer.format.tar import BLOCK, END, encode_header, padding
 from clipshards.packer.format.tasks import TASKS
-from clipshards.packer.samples import Sample
+from clipshards.packer.samples.base import Sample
 from clipshards.packer.storage.base import Write
 
 _LARGE = 1 << 18
@@ -35,11 +35,18 @@ class ShardWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
 
-    def add(self, key: str, sample: Sample) -> None:
-        """Append the parts of one sample, which must be parts of the task."""
+    def add(self, key: str, sample: Sample, *, entries: int) -> None:
+        """Append the parts of one sample, which must be parts of the task.
+
+        Args:
+            key: The sample's key.
+            sample: Its parts.
+            entries: Entries of the annotation that it holds.
+        """
         self._index.keys.append(key)
         self._index.ids.append(sample.id)
         self._index.origins.append(sample.origin)
+        self._index.entries.append(entries)
         self._index.items.append(sample.items)
         for name, column in self._index.summary.items():
             column.append(sample.summary[name])
@@ -68,6 +75,7 @@ class ShardWriter:
         return ShardEntry(
             name=shard_name(self._index.split, self._index.number),
             bytes=self._place,
+            entries=sum(self._index.entries),
             samples=len(self._index.keys),
             items=sum(self._index.items),
             index_at="inside",

@@ -9,37 +9,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipshards.readers.audio import AudioItem
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
     from clipshards.readers.data import ShardDataset, ShardMapDataset
     from clipshards.readers.integrity import Finding, VerifyReport, verify
-    from clipshards.readers.items import VideoItem
+    from clipshards.readers.rawframes import RawframesItem
+    from clipshards.readers.skeleton import SkeletonItem
     from clipshards.readers.split import Split, open_dataset
+    from clipshards.readers.video import VideoItem
 
 _HOME = {
+    "AudioItem": "audio",
     "BatchPosition": "batches",
     "Clip": "clips",
     "DenseClip": "clips",
     "Finding": "integrity",
+    "RawframesItem": "rawframes",
     "ShardDataset": "data",
     "ShardMapDataset": "data",
+    "SkeletonItem": "skeleton",
     "Split": "split",
     "UniformClip": "clips",
     "VerifyReport": "integrity",
-    "VideoItem": "items",
+    "VideoItem": "video",
     "collate_items": "collate",
     "open_dataset": "split",
     "verify": "integrity",
 }
 
 __all__ = [
+    "AudioItem",
     "BatchPosition",
     "Clip",
     "DenseClip",
     "Finding",
+    "RawframesItem",
     "ShardDataset",
     "ShardMapDataset",
+    "SkeletonItem",
     "Split",
     "UniformClip",
     "VerifyReport",

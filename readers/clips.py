@@ -1,14 +1,19 @@
 """Which frames of a video make up the clip: pure arithmetic."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 FrameNumbers = npt.NDArray[np.int64]
 
+Choose = Callable[[int], FrameNumbers]
+"""Takes the frames of a video, gives those of its clip."""
 
+
+@runtime_checkable
 class Clip(Protocol):
     """A way of choosing frames."""
 

@@ -1,5 +1,6 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     order, so every item comes exactly once an epoch; the last batch holds what is left.
     Beside what `collate` makes of the items, each batch carries `position`, a
     `BatchPosition`.
+
+    One process gets all batches; the ranks of a distributed job are not told apart yet.
     """
 
     def __init__(
@@ -30,7 +33,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         split: Split,
         *,
         batch_size: int,
-        clip: Clip,
+        clip: Clip | None = None,
         seed: int = 0,
         shuffle: bool = True,
         transform: Transform | None = None,
@@ -41,12 +44,13 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         Args:
             split: From `open_dataset`.
             batch_size: Items in a batch, at least 1.
-            clip: Which frames make up an item's clip.
+            clip: Which frames make up an item's clip; None for all.
             seed: Of the order and of the random choice of frames, in [0, 2**63).
             shuffle: Give every epoch an order of its own; else storage order.
             transform: Called with each item, in the worker that decodes it; returns a dict.
             collate: Makes a batch from the items, or from what `transform` made of them.
         """
+        batch_size = operator.index(batch_size)
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size}: expected at least 1")
         self.split = split
@@ -76,7 +80,16 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         return batch_count(len(self.split), self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield this worker's batches; DataLoader weaves the workers' together in order."""
+        """Yield this worker's batches; DataLoader weaves the workers' together in order.
+
+        Raises:
+            RuntimeError: The process is one of several ranks, each of which would get all.
+        """
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            raise RuntimeError(
+                "ShardDataset does not share batches among ranks yet: every rank would get all "
+                "of them; choose each rank's own with read_batch(epoch, number)"
+            )
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         epoch = self.epoch
@@ -139,7 +152,12 @@ class ShardMapDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, split: Split, *, clip: Clip, seed: int = 0, transform: Transform | None = None
+        self,
+        split: Split,
+        *,
+        clip: Clip | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
     ) -> None:
         """See `ShardDataset`."""
         self.split = split
@@ -150,11 +168,12 @@ class ShardMapDataset(Dataset[dict[str, Any]]):
         return len(self.split)
 
     def __getitem__(self, item: int) -> dict[str, Any]:
-        """Return an item, a `VideoItem` or what `transform` made of it.
+        """Return an item, or what `transform` made of it.
 
         Raises:
             IndexError: There is no such item; negative numbers count from the end.
         """
+        item = operator.index(item)
         number = item + len(self) if item < 0 else item
         if not 0 <= number < len(self):
             raise IndexError(f"item {item} of {len(self)}")

@@ -14,20 +14,20 @@ from clipshards.packer.format.errors import (
     NotFoundError,
     StorageError,
 )
-from clipshards.packer.format.frame_table import NO_PICTURE, RANK, check_frame_table
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Manifest, ShardEntry, labels_fit
 from clipshards.packer.format.names import (
     INDEX_MEMBER,
     MANIFEST_NAME,
     REJECTS_NAME,
+    is_shard_name,
     member_name,
 )
 from clipshards.packer.format.rejects import decode_rejects
 from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
-from clipshards.packer.format.tasks import PART_KINDS, task_named
+from clipshards.packer.format.tasks import task_named
 from clipshards.packer.storage import Storage, open_storage
-from clipshards.readers.split import Split, open_dataset, split_names
+from clipshards.readers.split import Split, open_dataset, split_names, unfinished_splits
 
 _PIECE = 1 << 22
 _ALTERED = "crc32c is not the index's: the bytes were altered"
@@ -94,6 +94,7 @@ def verify(
 
     Raises:
         NotFoundError: There is no data set, or no such split.
+        StorageError: The location cannot be listed.
     """
     storage = open_storage(location)
     report = VerifyReport(storage.url)
@@ -108,13 +109,23 @@ def verify(
             continue
         report.splits[name] = opened.manifest.content_digest
         report.findings += _check_split_files(storage, opened.manifest)
+        keys: set[str] = set()
         for number in range(len(opened.manifest.shards)):
-            report.findings += _check_shard(opened, number, report, tick)
+            report.findings += _check_shard(opened, number, keys, report, tick)
+    for name in unfinished_splits(storage) if split is None else ():
+        if any(is_shard_name(name, file) for file in storage.names(name)):
+            message = f"shards without {MANIFEST_NAME}: packing has not ended, or it was lost"
+            report.findings.append(Finding(name, "", "", "", message))
     return report
 
 
 def total_bytes(location: str | os.PathLike[str], *, split: str | None = None) -> int:
-    """Return how many bytes `verify` would read, as far as manifests can be read."""
+    """Return how many bytes `verify` would read, as far as manifests can be read.
+
+    Raises:
+        NotFoundError: There is no data set, or no such split.
+        StorageError: The location cannot be listed.
+    """
     storage = open_storage(location)
     total = 0
     for name in split_names(storage) if split is None else [split]:
@@ -131,32 +142,30 @@ def _check_split_files(storage: Storage, manifest: Manifest) -> Iterator[Finding
     """Check what stands beside the shards, and which shards stand there."""
     split = manifest.split
     expected = {shard.name for shard in manifest.shards}
-    for name in storage.names(split):
-        if name.endswith(".tar") and name not in expected:
-            yield Finding(split, name, "", "", "a shard that the manifest does not list")
+    try:
+        for name in storage.names(split):
+            if name.endswith(".tar") and name not in expected:
+                yield Finding(split, name, "", "", "a shard that the manifest does not list")
+    except StorageError as exc:
+        yield Finding(split, "", "", "", str(exc))
     try:
         data = storage.read_all(f"{split}/{REJECTS_NAME}")
         if sha256_hex(data) != manifest.rejects_sha256:
             yield Finding(split, REJECTS_NAME, "", "", "sha256 is not the manifest's")
         rejects = decode_rejects(data, where=REJECTS_NAME)
-        if len(rejects) != manifest.accounting.rejected:
+        entries = sum(row.entries for row in rejects)
+        if entries != manifest.accounting.rejected:
             count = manifest.accounting.rejected
-            message = f"{len(rejects)} lines, the manifest counts {count} rejects"
+            message = f"{entries} rejected entries, the manifest counts {count}"
             yield Finding(split, REJECTS_NAME, "", "", message)
     except DatasetError as exc:
         yield Finding(split, REJECTS_NAME, "", "", str(exc))
-    if manifest.samples != manifest.accounting.packed:
-        message = (
-            f"the shards hold {manifest.samples} samples, "
-            f"{manifest.accounting.packed} entries are counted as packed"
-        )
-        yield Finding(split, MANIFEST_NAME, "", "", message)
 
 
 def _check_shard(
-    split: Split, number: int, report: VerifyReport, tick: Progress
+    split: Split, number: int, keys: set[str], report: VerifyReport, tick: Progress
 ) -> Iterator[Finding]:
-    """Check one shard from its first byte to its last."""
+    """Check one shard from its first byte to its last; `keys` are those of the shards before."""
     entry = split.manifest.shards[number]
     name = f"{split.name}/{entry.name}"
 
@@ -177,6 +186,9 @@ def _check_shard(
             index = split.read_index(number)
         except FormatError as exc:
             yield finding(str(exc))
+        for key in keys.intersection(index.keys) if index is not None else ():
+            yield finding("a sample of this key stands in another shard too", key)
+        keys.update(() if index is None else index.keys)
         if index is None:
             yield from _walk_headers(reader, finding)
         else:
@@ -344,28 +356,25 @@ def _check_sample(
     values: dict[str, Any] = {}
     for part, data in parts.items():
         try:
-            values[part] = PART_KINDS[part].decode(data, where=part)
+            values[part] = task.decode(part, data, where=part)
         except FormatError as exc:
             yield finding(str(exc), key, part)
-    media = next((part for part in task.media if part in parts), None)
-    table, about = values.get("frames.npy"), values.get("json")
-    if table is not None and media is not None:
-        try:
-            check_frame_table(table, part_bytes=len(parts[media]), where="frames.npy")
-        except FormatError as exc:
-            yield finding(str(exc), key, "frames.npy")
+    promised = [part for part, columns in index.parts.items() if columns.offset[row] >= 0]
+    if len(values) == len(promised):
+        for part, fault in task.faults(values):
+            yield finding(fault, key, part)
+    about = values.get("json")
     if about is None:
         return
-    if not labels_fit(split.manifest.labels, len(about.labels)):
-        message = f"{len(about.labels)} labels in a split of mode {split.manifest.labels!r}"
-        yield finding(message, key, "json")
-    if table is not None and len(table):
-        pictures = int((table[:, RANK] != NO_PICTURE).sum())
-        if pictures != about.video.frames:
-            message = f"{pictures} pictures, the json says {about.video.frames} frames"
-            yield finding(message, key, "frames.npy")
-    said = {"id": about.id, "origin": about.origin} | about.summary()
-    listed = {"id": index.ids[row], "origin": index.origins[row]}
+    classes = len(split.manifest.class_names)
+    for labels in about.label_lists:
+        if not labels_fit(split.manifest.labels, len(labels)):
+            message = f"{len(labels)} labels in a split of mode {split.manifest.labels!r}"
+            yield finding(message, key, "json")
+        if classes and max(labels, default=0) >= classes:
+            yield finding(f"label {max(labels)} of {classes} classes", key, "json")
+    said = {"id": about.id, "origin": about.origin, "items": about.items} | about.summary()
+    listed = {"id": index.ids[row], "origin": index.origins[row], "items": index.items[row]}
     listed |= {name: column[row] for name, column in index.summary.items()}
     for name, value in said.items():
         if value != listed[name]:

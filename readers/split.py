@@ -15,10 +15,13 @@ from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
     MANIFEST_NAME,
+    REJECTS_NAME,
     check_split,
+    is_shard_name,
     is_split,
     member_name,
 )
+from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.storage import Storage, open_storage
 
 
@@ -146,6 +149,17 @@ class Split:
         _check_belongs(index, self.manifest, shard, entry, where)
         return index
 
+    def read_rejects(self) -> list[RejectRow]:
+        """Return the entries that could not be packed, in the order of the annotation.
+
+        Raises:
+            FormatError: The list is damaged.
+            StorageError: It cannot be read.
+        """
+        name = f"{self.name}/{REJECTS_NAME}"
+        where = f"{self.storage.url}/{name}"
+        return decode_rejects(self.storage.read_all(name), where=where)
+
     def find(self, key_or_id: str) -> Iterator[Place]:
         """Yield the first item of every sample with this key or this id of the user's.
 
@@ -175,6 +189,7 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
         ValueError: None was named and there are several.
         NotFoundError: There is no such split.
         FormatError: The manifest is damaged, or of another format version.
+        StorageError: The location cannot be read.
     """
     storage = open_storage(location)
     if split is None:
@@ -184,10 +199,7 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
         split = names[0]
     name = f"{check_split(split)}/{MANIFEST_NAME}"
     if storage.size(name) is None:
-        raise NotFoundError(
-            f"{storage.url}: there is no split {split!r}: no {name}"
-            + ("; packing has not ended there" if _unfinished(storage, split) else "")
-        )
+        raise NotFoundError(f"{storage.url}: there is no split {split!r}{_hint(storage, split)}")
     manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
     if manifest.split != split:
         raise FormatError(
@@ -197,24 +209,60 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
     return Split(storage, manifest)
 
 
-def _unfinished(storage: Storage, split: str) -> bool:
-    return bool(storage.names(split) or storage.names(f"{split}/{BUILD_FOLDER}"))
-
-
 def split_names(storage: Storage) -> list[str]:
     """Return the names of all splits that have a manifest, sorted.
 
     Raises:
         NotFoundError: There is none.
     """
-    names = [
+    names = _finished_splits(storage)
+    if not names:
+        begun = ", ".join(unfinished_splits(storage))
+        if begun:
+            raise NotFoundError(
+                f"{storage.url}: packing of {begun} has not ended; give the pack command again"
+            )
+        raise NotFoundError(
+            f"{storage.url}: no data set here, no folder holds a {MANIFEST_NAME}"
+            + _hint_inside(storage)
+        )
+    return names
+
+
+def unfinished_splits(storage: Storage) -> list[str]:
+    """Return the names of the splits that were begun and have no manifest, sorted."""
+    return [
+        folder
+        for folder in storage.folders()
+        if is_split(folder)
+        and storage.size(f"{folder}/{MANIFEST_NAME}") is None
+        and (
+            any(is_shard_name(folder, name) for name in storage.names(folder))
+            or storage.names(f"{folder}/{BUILD_FOLDER}")
+        )
+    ]
+
+
+def _finished_splits(storage: Storage) -> list[str]:
+    return [
         folder
         for folder in storage.folders()
         if is_split(folder) and storage.size(f"{folder}/{MANIFEST_NAME}") is not None
     ]
-    if not names:
-        raise NotFoundError(f"{storage.url}: no data set here, no folder holds a {MANIFEST_NAME}")
-    return names
+
+
+def _hint(storage: Storage, split: str) -> str:
+    """Return what else a location without this split holds, in words."""
+    if split in unfinished_splits(storage):
+        return "; packing has not ended there, give the pack command again"
+    names = _finished_splits(storage)
+    return f", there are: {', '.join(names)}" if names else _hint_inside(storage)
+
+
+def _hint_inside(storage: Storage) -> str:
+    """Return a hint for a location that is a split itself."""
+    inside = storage.size(MANIFEST_NAME) is not None
+    return "; this is one split, give the folder above it" if inside else ""
 
 
 def _difference(data: bytes, size: int) -> str:
@@ -230,6 +278,7 @@ def _check_belongs(
         "split": (index.split, manifest.split),
         "number": (index.number, shard),
         "plan digest": (index.plan_digest, manifest.plan_digest),
+        "entries": (sum(index.entries), entry.entries),
         "samples": (len(index.keys), entry.samples),
         "items": (sum(index.items), entry.items),
     }

@@ -12,6 +12,14 @@ from clipshards.packer.format.errors import DatasetError, NotFoundError, PlanErr
 # Name -> (module and object, first line of its help), in the order of `--help`.
 _COMMANDS = {
     "pack": ("clipshards.tools.pack:pack", "Pack an annotation and its media into shards."),
+    "extract-audio": (
+        "clipshards.tools.extract_audio:extract_audio",
+        "Write the sound of a folder of videos as wav files.",
+    ),
+    "build-audio-features": (
+        "clipshards.tools.build_audio_features:build_audio_features",
+        "Compute the mel features of a folder of sounds.",
+    ),
     "info": ("clipshards.tools.info:info", "Print what a data set holds."),
     "show": ("clipshards.tools.show:show", "Print one sample, found by its key or your id."),
     "verify": ("clipshards.tools.verify:verify", "Read every byte and say what is damaged."),
@@ -87,11 +95,14 @@ def main() -> None:
         code = exc.exit_code
     except SystemExit:
         # In this mode click exits for one reason only: the reader of our output has gone, as
-        # with `| head`. Its code 1 would say that the data has problems.
-        code = 0
+        # with `| head`. Its code 1 would say that the data has problems, and 0 that it has
+        # none. 128 + SIGPIPE is what a shell gives for a program that ends so.
+        code = 141
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\nInterrupted. Given again, a pack command goes on where this one stopped.", err=True
+            "\nInterrupted. Given again without --replan, a pack command goes on where this one "
+            "stopped.",
+            err=True,
         )
         code = 130
     except (DatasetError, ValueError) as exc:

@@ -14,18 +14,19 @@ from clipshards.tools.printing import bytes_text, count_text, print_json, print_
 def info(location: str, split: str | None, as_json: bool) -> None:
     """Print what the data set at LOCATION holds."""
     from clipshards.packer.storage import open_storage
-    from clipshards.readers.split import open_dataset, split_names
+    from clipshards.readers.split import open_dataset, split_names, unfinished_splits
 
     names = split_names(open_storage(location)) if split is None else [split]
     manifests = [open_dataset(location, split=name).manifest for name in names]
+    begun = [] if split is not None else unfinished_splits(open_storage(location))
     if as_json:
         print_json([_as_json(manifest) for manifest in manifests])
         return
     for manifest in manifests:
         count = manifest.accounting
-        entries = (
-            f"{count.entries} = {count.packed} packed + {count.rejected} rejected "
-            f"+ {count.excluded} excluded"
+        entries = f"{count.entries} = {count.packed} packed + {count.rejected} rejected"
+        entries += "".join(
+            f" + {number} excluded by {name}" for name, number in count.excluded.items()
         )
         shards = count_text(len(manifest.shards), "shard")
         labels = {"one": "one a sample", "many": "one or more a sample", "none": "none"}
@@ -38,11 +39,16 @@ def info(location: str, split: str | None, as_json: bool) -> None:
                 ("labels", labels[manifest.labels]),
                 ("classes", len(manifest.class_names) or "not named"),
                 ("entries", entries),
-                ("recipe", ", ".join(f"{name} {value}" for name, value in manifest.recipe.items())),
+                (
+                    "recipe",
+                    ", ".join(f"{n} {value}" for n, value in manifest.recipe.items()) or "-",
+                ),
                 ("made with", ", ".join(f"{n} {v}" for n, v in manifest.made_with.items())),
                 ("digest", manifest.content_digest[:12]),
             ]
         )
+    for name in begun:
+        click.echo(f"{name}: packing has not ended; give the pack command again")
 
 
 def _as_json(manifest: Any) -> dict[str, Any]:

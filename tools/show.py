@@ -1,5 +1,6 @@
 """`clipshards show`: one sample, as it stands in its shard."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -24,10 +25,18 @@ def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> Non
 
     names = split_names(open_storage(location)) if split is None else [split]
     found = []
+    rejects = []
     for name in names:
         opened = open_dataset(location, split=name)
         found += [_describe(opened, place.shard, place.sample) for place in opened.find(key_or_id)]
+        rejects += [
+            f"{row.key}: rejected: {row.origin}: {row.message}"
+            for row in opened.read_rejects()
+            if key_or_id in (row.key, row.id)
+        ]
     if not found:
+        if rejects:
+            raise NotFoundError("\n".join(rejects))
         raise NotFoundError(f"{location}: no sample has the key or the id {key_or_id!r}")
     if as_json:
         print_json(found)
@@ -39,32 +48,47 @@ def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> Non
                 ("shard", sample["shard"]),
                 ("origin", sample["origin"]),
                 ("labels", ", ".join(sample["labels"]) or "none"),
-                *(
-                    (name, f"{part['size']} bytes at {part['offset']}, crc32c {part['crc32c']:08x}")
-                    for name, part in sample["parts"].items()
-                ),
-                *sample["video"].items(),
+                *((name, _part_text(part)) for name, part in sample["parts"].items()),
+                *_told(sample["json"]),
             ]
         )
 
 
+def _part_text(part: dict[str, Any]) -> str:
+    text = f"{part['size']} bytes at {part['offset']}, crc32c {part['crc32c']:08x}"
+    if "dtype" in part:
+        text += f", {part['dtype']} {tuple(part['shape'])}"
+    return text
+
+
+def _told(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what the json part says beyond what is printed above, empty values left out."""
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _told(inner)
+        elif name not in ("id", "origin", "labels") and inner not in ("", []):
+            yield name, inner
+
+
 def _describe(split: Any, shard: int, sample: int) -> dict[str, Any]:
-    from clipshards.readers.items import open_video_sample
+    from clipshards.packer.format.canonical import decode_json
+    from clipshards.packer.format.tasks import TASKS
 
     raw = split.read_sample(shard, sample)
-    about = open_video_sample(raw).about
+    task = TASKS[split.manifest.task]
+    values = task.decode_all(raw.parts, where=raw.where)
     index = split.read_index(shard)
     names = split.manifest.class_names
-    video = about.video.to_json()
-    del video["extradata"]  # bytes for the decoder, of no use to the eye
+    about = decode_json(raw.parts["json"], where=raw.where)
+    about.get("video", {}).pop("extradata", None)  # bytes for the decoder, of no use to the eye
+    labels = [label for labels in values["json"].label_lists for label in labels]
     return {
         "key": raw.key,
-        "id": about.id,
+        "id": about["id"],
         "shard": f"{split.name}/{split.manifest.shards[shard].name}",
-        "origin": about.origin,
+        "origin": about["origin"],
         "labels": [
-            f"{label} {names[label]}" if label < len(names) else str(label)
-            for label in about.labels
+            f"{label} {names[label]}" if label < len(names) else str(label) for label in labels
         ],
         "parts": {
             name: {
@@ -72,8 +96,13 @@ def _describe(split: Any, shard: int, sample: int) -> dict[str, Any]:
                 "size": columns.size[sample],
                 "crc32c": columns.crc32c[sample],
             }
+            | (
+                {"dtype": str(values[name].dtype), "shape": list(values[name].shape)}
+                if name.endswith(".npy")
+                else {}
+            )
             for name, columns in index.parts.items()
             if columns.offset[sample] >= 0
         },
-        "video": video,
+        "json": about,
     }

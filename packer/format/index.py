@@ -47,6 +47,8 @@ class ShardIndex:
     ids: list[str] = field(default_factory=list)
     """The user's own names of the samples."""
     origins: list[str] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)
+    """Entries of the annotation that each sample holds, at least 1."""
     items: list[int] = field(default_factory=list)
     """Items of each sample, at least 1."""
     summary: dict[str, list[Any]] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class ShardIndex:
                     "key": self.keys,
                     "id": self.ids,
                     "origin": self.origins,
+                    "entries": self.entries,
                     "items": self.items,
                 },
                 "summary": self.summary,
@@ -101,7 +104,13 @@ class ShardIndex:
                 "number": int,
                 "plan_digest": str,
                 "recipe": dict,
-                "samples": {"key": [str], "id": [str], "origin": [str], "items": [int]},
+                "samples": {
+                    "key": [str],
+                    "id": [str],
+                    "origin": [str],
+                    "entries": [int],
+                    "items": [int],
+                },
                 "summary": {name: [schema] for name, schema in task.summary.items()},
                 "parts": dict,
             },
@@ -125,6 +134,7 @@ class ShardIndex:
             keys=samples["key"],
             ids=samples["id"],
             origins=samples["origin"],
+            entries=samples["entries"],
             items=samples["items"],
             summary=value["summary"],
             parts=parts,
@@ -150,6 +160,7 @@ class ShardIndex:
         lengths = {
             "id": len(self.ids),
             "origin": len(self.origins),
+            "entries": len(self.entries),
             "items": len(self.items),
             **{f"summary.{name}": len(column) for name, column in self.summary.items()},
         }
@@ -164,8 +175,10 @@ class ShardIndex:
                 raise FormatError(f"{where}: column {column} has {length} values for {count} keys")
         if len(set(self.keys)) != count:
             raise FormatError(f"{where}: a key occurs twice")
-        if self.items and min(self.items) < 1:
-            raise FormatError(f"{where}: a sample has less than one item")
+        if self.items and min(min(self.items), min(self.entries)) < 1:
+            raise FormatError(f"{where}: a sample has less than one item or entry")
+        if task_named(self.task, where=where).one_item and self.items.count(1) != count:
+            raise FormatError(f"{where}: a sample of task {self.task} has several items")
         self._check_layout(where)
 
     def _check_layout(self, where: str) -> None:
@@ -187,8 +200,12 @@ class ShardIndex:
         if not there.any(axis=1).all():
             raise FormatError(f"{where}: columns of a part that no sample has")
         media = np.array([name in task.media for name in names])
-        always = len(task.parts) - len(task.media)
-        if (there[media].sum(axis=0) != 1).any() or (there[~media].sum(axis=0) != always).any():
+        wanted = 1 if task.media else 0
+        if (
+            not set(task.required) <= set(names)
+            or not there[~media].all()
+            or (there[media].sum(axis=0) != wanted).any()
+        ):
             raise FormatError(f"{where}: a sample lacks a part of task {task.name}")
         if (offset[~there] != -1).any() or (size[~there] != -1).any() or (crc[~there] != -1).any():
             raise FormatError(f"{where}: an absent part must be -1 in all three columns")

@@ -33,10 +33,13 @@ class ShardEntry:
     """File name inside the split's folder."""
     bytes: int
     """Size of the file."""
+    entries: int
+    """Entries of the annotation that its samples hold."""
     samples: int
     items: int
+    """What `len()` of a data set counts; a sample has one or more."""
     index_at: str
-    """`inside` the shard, or `beside` it for foreign tars."""
+    """`inside` the shard, in version 0; `beside` it is reserved for foreign tars."""
     index_offset: int
     """First byte of the index's payload."""
     index_bytes: int
@@ -53,12 +56,13 @@ SHARD_SCHEMA = {entry.name: entry.type for entry in fields(ShardEntry)}
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Where the entries of the annotation went; entries = packed + rejected + excluded."""
+    """Where the entries of the annotation went: packed, rejected or excluded."""
 
     entries: int
     packed: int
     rejected: int
-    excluded: int
+    excluded: dict[str, int]
+    """Option that left entries out, to how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,26 +216,38 @@ class Manifest:
             taken = ("", ".", "..", MANIFEST_NAME, REJECTS_NAME)
             if "/" in shard.name or shard.name in taken or "\0" in shard.name:
                 raise FormatError(f"{where}: shard name {shard.name!r} is not a plain file name")
-            if shard.index_at not in ("inside", "beside"):
-                raise FormatError(f"{where}: {shard.name}: unknown index place {shard.index_at!r}")
-            if not 0 <= shard.samples <= shard.items:
+            if shard.index_at != "inside":
                 raise FormatError(
-                    f"{where}: {shard.name}: {shard.samples} samples with {shard.items} items"
+                    f"{where}: {shard.name}: index place {shard.index_at!r}, expected 'inside'"
+                )
+            if not 0 <= shard.samples <= min(shard.items, shard.entries):
+                raise FormatError(
+                    f"{where}: {shard.name}: {shard.samples} samples with {shard.items} items "
+                    f"of {shard.entries} entries"
                 )
             if not (0 <= shard.crc32c < 2**32 and 0 <= shard.index_crc32c < 2**32):
                 raise FormatError(f"{where}: {shard.name}: a crc32c is out of range")
-            if min(shard.bytes, shard.index_offset, shard.index_bytes) < 0 or (
-                shard.index_at == "inside" and shard.index_offset + shard.index_bytes > shard.bytes
+            if (
+                min(shard.bytes, shard.index_offset, shard.index_bytes) < 0
+                or shard.index_offset + shard.index_bytes > shard.bytes
             ):
                 raise FormatError(f"{where}: {shard.name}: the index lies outside the shard")
         if len({shard.name for shard in self.shards}) != len(self.shards):
             raise FormatError(f"{where}: a shard is listed twice")
         count = self.accounting
+        excluded = count.excluded.values()
+        if any(type(number) is not int or number < 1 for number in excluded):
+            raise FormatError(f"{where}: accounting.excluded: expected counts of 1 or more")
         if (
-            count.entries != count.packed + count.rejected + count.excluded
-            or min(count.packed, count.rejected, count.excluded) < 0
+            count.entries != count.packed + count.rejected + sum(excluded)
+            or min(count.packed, count.rejected) < 0
         ):
             raise FormatError(f"{where}: entries are not packed + rejected + excluded")
+        if count.packed != sum(shard.entries for shard in self.shards):
+            raise FormatError(
+                f"{where}: {count.packed} entries are counted as packed, the shards hold "
+                f"{sum(shard.entries for shard in self.shards)}"
+            )
 
 
 _MANIFEST_SCHEMA = {
@@ -245,7 +261,7 @@ _MANIFEST_SCHEMA = {
     "run_length": int,
     "request_digest": str,
     "plan_digest": str,
-    "accounting": {"entries": int, "packed": int, "rejected": int, "excluded": int},
+    "accounting": {"entries": int, "packed": int, "rejected": int, "excluded": dict},
     "rejects_sha256": str,
     "made_with": dict,
     "totals": {"samples": int, "items": int, "bytes": int},

@@ -13,6 +13,8 @@ class RejectRow:
 
     ordinal: int
     """Place of the entry in the annotation, counted from 0."""
+    entries: int
+    """Entries that are lost with it: 1, or all that would have made up one sample."""
     key: str
     """The key that the sample would have had."""
     id: str
@@ -27,6 +29,7 @@ class RejectRow:
 
 REJECT_SCHEMA = {
     "ordinal": int,
+    "entries": int,
     "key": str,
     "id": str,
     "origin": str,
@@ -51,6 +54,8 @@ def decode_rejects(data: bytes, *, where: str) -> list[RejectRow]:
     for number, line in enumerate(data.splitlines(), start=1):
         value = decode_json(line, where=f"{where}:{number}")
         check_schema(value, REJECT_SCHEMA, where=f"{where}:{number}")
+        if value["entries"] < 1:
+            raise FormatError(f"{where}:{number}.entries: {value['entries']}, expected at least 1")
         rows.append(RejectRow(**value))
     if len({row.ordinal for row in rows}) != len(rows) or encode_rejects(rows) != data:
         raise FormatError(f"{where}: expected one line an entry, each ended by \\n, by ordinal")

@@ -4,14 +4,29 @@ A task is what one split holds. Its table is closed: a part name that is not in 
 `json` with another set of keys, is not of this format version.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.json_parts import (
+    AudioJson,
+    JsonPart,
+    RawframesJson,
+    SkeletonJson,
+    VideoJson,
+)
 from clipshards.packer.format.npy import decode_npy, encode_npy
-from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
+from clipshards.packer.format.structure import (
+    RAWFRAMES_VIDEOS,
+    SKELETON_OPTIONAL,
+    Fault,
+    audio_faults,
+    rawframes_faults,
+    skeleton_faults,
+    video_faults,
+)
+from clipshards.packer.format.video import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,70 +44,72 @@ class Task:
     """The parts of one task's samples."""
 
     name: str
-    parts: tuple[str, ...]
-    """In the order of the shard; media last."""
+    about: type[JsonPart]
+    """What its `json` part says."""
+    required: tuple[str, ...]
+    """Parts of every sample of every split."""
+    optional: tuple[str, ...]
+    """Parts that all samples of a split have, or none."""
     media: tuple[str, ...]
-    """Parts of which each sample has exactly one."""
+    """Parts of which each sample has exactly one; none where it is empty."""
+    one_item: bool
+    """Whether every sample holds exactly one item."""
     summary: dict[str, Any]
     """Columns of the index: name to schema of one value."""
+    faults: Callable[[Mapping[str, Any]], Iterator[Fault]]
+    """What is wrong between the decoded parts of one sample, all of which are there."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All part names in the order of the shard: small ones first, media last."""
+        return (*self.required, *self.optional, *self.media)
 
-@dataclass(frozen=True, slots=True)
-class VideoJson:
-    """The `json` part of task `video`."""
+    def encode(self, part: str, value: Any) -> bytes:
+        """Return the bytes of a part."""
+        data: bytes = value.encode() if part == "json" else PART_KINDS[part].encode(value)
+        return data
 
-    id: str
-    """The user's own name of the sample; for lists, the path as written there."""
-    origin: str
-    """File and line (or index) of the annotation, without folders."""
-    labels: tuple[int, ...]
-    """Class ids in the annotation's order; empty when packed unlabelled."""
-    video: VideoInfo
-
-    def summary(self) -> dict[str, Any]:
-        """Return the sample's values for the summary columns of the index."""
-        return {
-            "labels": list(self.labels),
-            "frames": self.video.frames,
-            "duration_s": self.video.duration_s,
-            "width": self.video.width,
-            "height": self.video.height,
-        }
-
-    def encode(self) -> bytes:
-        """Return the bytes of the part."""
-        return encode_json(
-            {
-                "id": self.id,
-                "origin": self.origin,
-                "labels": list(self.labels),
-                "video": self.video.to_json(),
-            }
-        )
-
-    @staticmethod
-    def decode(data: bytes, *, where: str) -> "VideoJson":
-        """Return the value of the part.
+    def decode(self, part: str, data: bytes, *, where: str) -> Any:
+        """Return the value of a part.
 
         Raises:
-            FormatError: Not canonical JSON of this schema.
+            FormatError: Not as `encode` writes it.
         """
-        value = decode_json(data, where=where)
-        check_schema(value, {"id": str, "origin": str, "labels": [int], "video": dict}, where=where)
-        video = VideoInfo.from_json(value["video"], where=f"{where}.video")
-        return VideoJson(value["id"], value["origin"], tuple(value["labels"]), video)
+        if part == "json":
+            return self.about.decode(data, where=where)
+        return PART_KINDS[part].decode(data, where=where)
+
+    def decode_all(self, parts: Mapping[str, bytes], *, where: str) -> dict[str, Any]:
+        """Return the values of all parts of one sample, checked against each other.
+
+        Raises:
+            FormatError: A part breaks the format, or does not fit the others.
+        """
+        values = {
+            part: self.decode(part, data, where=f"{where}.{part}") for part, data in parts.items()
+        }
+        for part, fault in self.faults(values):
+            raise FormatError(f"{where}.{part}: {fault}")
+        return values
 
 
 def _same_bytes(data: bytes, *, where: str = "") -> bytes:
     return data
 
 
+_STILLS = tuple(video for videos in RAWFRAMES_VIDEOS for video in videos)
+_STILLS_TABLES = tuple(table for tables in RAWFRAMES_VIDEOS.values() for table in tables)
+_ARRAYS = (*_STILLS_TABLES, "keypoint.npy", *SKELETON_OPTIONAL, "mel.npy")
+
+# All but `json`, which is each task's own.
 PART_KINDS = {
     kind.name: kind
     for kind in (
-        PartKind("json", VideoJson.encode, VideoJson.decode),
-        PartKind("frames.npy", encode_npy, decode_npy),
-        *(PartKind(suffix, _same_bytes, _same_bytes) for suffix in VIDEO_SUFFIXES),
+        *(PartKind(name, encode_npy, decode_npy) for name in _ARRAYS),
+        *(
+            PartKind(name, _same_bytes, _same_bytes)
+            for name in dict.fromkeys((*VIDEO_SUFFIXES, *_STILLS))
+        ),
     )
 }
 
@@ -101,15 +118,43 @@ TASKS = {
     for task in (
         Task(
             name="video",
-            parts=("json", "frames.npy", *VIDEO_SUFFIXES),
+            about=VideoJson,
+            required=("json", "frames.npy"),
+            optional=(),
             media=VIDEO_SUFFIXES,
-            summary={
-                "labels": [int],
-                "frames": int,
-                "duration_s": float,
-                "width": int,
-                "height": int,
-            },
+            one_item=True,
+            summary=VideoJson.SUMMARY,
+            faults=video_faults,
+        ),
+        Task(
+            name="rawframes",
+            about=RawframesJson,
+            required=("json",),
+            optional=(*_STILLS_TABLES, *_STILLS),
+            media=(),
+            one_item=False,
+            summary=RawframesJson.SUMMARY,
+            faults=rawframes_faults,
+        ),
+        Task(
+            name="skeleton",
+            about=SkeletonJson,
+            required=("json", "keypoint.npy"),
+            optional=SKELETON_OPTIONAL,
+            media=(),
+            one_item=True,
+            summary=SkeletonJson.SUMMARY,
+            faults=skeleton_faults,
+        ),
+        Task(
+            name="audio",
+            about=AudioJson,
+            required=("json", "mel.npy"),
+            optional=(),
+            media=(),
+            one_item=True,
+            summary=AudioJson.SUMMARY,
+            faults=audio_faults,
         ),
     )
 }

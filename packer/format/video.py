@@ -1,7 +1,7 @@
 """What the `json` part says of a video: all that a bare codec context needs, and counts."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from clipshards.packer.format.canonical import check_schema
@@ -37,6 +37,24 @@ _VIDEO_SCHEMA = {
     "claimed_frames": int,
     "frame_table": str,
     "no_table_because": str,
+}
+
+_NO_LIMIT = float("inf")
+# Least and greatest value.
+_LIMITS = {
+    "nal_length_size": (0, 4),
+    "coded_width": (0, _NO_LIMIT),
+    "coded_height": (0, _NO_LIMIT),
+    "width": (0, _NO_LIMIT),
+    "height": (0, _NO_LIMIT),
+    "color_range": (0, 2),
+    "color_space": (0, _NO_LIMIT),
+    "color_primaries": (0, _NO_LIMIT),
+    "color_transfer": (0, _NO_LIMIT),
+    "rotation": (-180, 180),
+    "reorder_depth": (0, _NO_LIMIT),
+    "duration_s": (0, _NO_LIMIT),
+    "claimed_frames": (0, _NO_LIMIT),
 }
 
 
@@ -94,23 +112,22 @@ class VideoInfo:
     """Why the frame table is empty although one was asked for; empty otherwise."""
 
     def __post_init__(self) -> None:
-        least = {"frames": -1}
-        for name in (
-            "nal_length_size",
-            "coded_width",
-            "coded_height",
-            "width",
-            "height",
-            "reorder_depth",
-            "duration_s",
-            "frames",
-            "claimed_frames",
-        ):
-            if getattr(self, name) < least.get(name, 0):
+        for name, (least, most) in _LIMITS.items():
+            if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: {getattr(self, name)} is out of range")
         for name in ("sample_aspect", "time_base", "rate"):
-            if getattr(self, name)[1] < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} is not a fraction")
+            fraction = getattr(self, name)
+            if min(fraction) < 1 and fraction != (0, 1):
+                raise ValueError(f"{name}: {fraction} is not a fraction above 0, nor (0, 1)")
+        if self.frame_table == "decode" and self.frames < 1:
+            raise ValueError(f"frames: {self.frames} is no count of a decode")
+        if self.frame_table == "none":
+            for field in fields(self):
+                if getattr(self, field.name) != field.default:
+                    raise ValueError(
+                        f"{field.name}: {getattr(self, field.name)!r} is not to be known of a "
+                        "video that was packed unopened"
+                    )
 
     def to_json(self) -> dict[str, Any]:
         """Return the value of `video` in the `json` part."""

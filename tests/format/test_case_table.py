@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from clipshards.packer.format.frame_table import empty_frame_table
-from clipshards.packer.format.tasks import PART_KINDS, TASKS, VideoJson
+from clipshards.packer.format.json_parts import (
+    AudioJson,
+    RawframesJson,
+    SkeletonJson,
+    StretchJson,
+    VideoJson,
+)
+from clipshards.packer.format.tasks import PART_KINDS, TASKS
 from clipshards.packer.format.video import VideoInfo
+
+_NPY = b"\x93NUMPY\x01\x00\x76\x00"
 
 UNOPENED = VideoJson("dir/a.mp4", "train.txt:1", (), VideoInfo())
 OPENED = VideoJson(
@@ -42,8 +51,34 @@ OPENED = VideoJson(
     ),
 )
 
-CASES: list[tuple[str, Any, bytes]] = [
+FOLDER = RawframesJson(
+    id="clip",
+    origin="list.txt:1",
+    filename_tmpl="img_{:05}.jpg",
+    start_index=1,
+    stretches=(
+        StretchJson(offset=0, total_frames=10, labels=(6,), origin="list.txt:1"),
+        StretchJson(offset=10, total_frames=20, labels=(2,), origin="list.txt:4"),
+    ),
+    video=VideoInfo(codec="mjpeg", frames=30, frame_table="decode"),
+)
+BOXES = SkeletonJson(
+    id="a4Ye18Mnblk",
+    origin="k400.pkl[0]",
+    labels=(172,),
+    total_frames=262,
+    compressed=True,
+    image_shape=(320, 480),
+    original_shape=(320, 480),
+    valid=((0.5, 101), (0.9, 86)),
+    box_threshold=0.5,
+    absent=("keypoint_score.npy",),
+)
+SOUND = AudioJson(id="a.npy", origin="audio.txt:2", labels=(3,), total_frames=75)
+
+CASES: list[tuple[str, str, Any, bytes]] = [
     (
+        "video",
         "json",
         UNOPENED,
         (
@@ -56,6 +91,7 @@ CASES: list[tuple[str, Any, bytes]] = [
         ),
     ),
     (
+        "video",
         "json",
         OPENED,
         (
@@ -70,6 +106,7 @@ CASES: list[tuple[str, Any, bytes]] = [
         ),
     ),
     (
+        "video",
         "frames.npy",
         empty_frame_table(),
         b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }"
@@ -77,6 +114,7 @@ CASES: list[tuple[str, Any, bytes]] = [
         + b"\n",
     ),
     (
+        "video",
         "frames.npy",
         np.array([[48, 700, 1, 0, -1024], [748, 5, 6, -1, -(2**63)]]),
         b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (2, 5), }"
@@ -87,21 +125,110 @@ CASES: list[tuple[str, Any, bytes]] = [
         + b"\xec\x02\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0"
         + b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\x80",
     ),
-    ("avi", b"RIFF\x04\0\0\0AVI ", b"RIFF\x04\0\0\0AVI "),
-    ("mkv", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3"),
-    ("mov", b"\0\0\0\x08wide", b"\0\0\0\x08wide"),
-    ("mp4", b"", b""),
-    ("webm", bytes(range(256)), bytes(range(256))),
+    (
+        "rawframes",
+        "json",
+        FOLDER,
+        (
+            b'{"filename_tmpl":"img_{:05}.jpg","id":"clip","origin":"list.txt:1","start_index":1,'
+            b'"stretches":[{"labels":[6],"offset":0,"origin":"list.txt:1","total_frames":10},'
+            b'{"labels":[2],"offset":10,"origin":"list.txt:4","total_frames":20}],'
+            b'"video":{"claimed_frames":0,'
+            b'"codec":"mjpeg","codec_tag":"","coded_height":0,"coded_width":0,"color_primaries":2,'
+            b'"color_range":0,"color_space":2,"color_transfer":2,"duration_s":0.0,"extradata":"",'
+            b'"frame_table":"decode","frames":30,"height":0,"interlaced":false,"nal_length_size":0,'
+            b'"no_table_because":"","pixel_format":"","rate":[0,1],"reorder_depth":0,"rotation":0,'
+            b'"sample_aspect":[0,1],"time_base":[0,1],"width":0}}'
+        ),
+    ),
+    *(
+        (
+            "rawframes",
+            part,
+            np.array([[48, 700, 1, 0, 0]]),
+            b"\x93NUMPY\x01\x00\x76\x00"
+            b"{'descr': '<i8', 'fortran_order': False, 'shape': (1, 5), }"
+            + b" " * 58
+            + b"\n\x30\0\0\0\0\0\0\0\xbc\x02\0\0\0\0\0\0\x01"
+            + bytes(23),
+        )
+        for part in ("frames.npy", "flow_x.frames.npy", "flow_y.frames.npy")
+    ),
+    *(("rawframes", part, b"\0\0", b"\0\0") for part in ("mp4", "flow_x.mp4", "flow_y.mp4")),
+    (
+        "skeleton",
+        "json",
+        BOXES,
+        (
+            b'{"absent":["keypoint_score.npy"],"box_threshold":0.5,"compressed":true,'
+            b'"id":"a4Ye18Mnblk","image_shape":[320,480],"labels":[172],"origin":"k400.pkl[0]",'
+            b'"original_shape":[320,480],"total_frames":262,"valid":[[0.5,101],[0.9,86]]}'
+        ),
+    ),
+    (
+        "skeleton",
+        "keypoint.npy",
+        np.array([[[[1.5, -2.0]]]], dtype=np.float16),
+        _NPY
+        + b"{'descr': '<f2', 'fortran_order': False, 'shape': (1, 1, 1, 2), }"
+        + b" " * 52
+        + b"\n\x00\x3e\x00\xc0",
+    ),
+    (
+        "skeleton",
+        "frame_inds.npy",
+        np.array([0, 258], dtype=np.int16),
+        _NPY
+        + b"{'descr': '<i2', 'fortran_order': False, 'shape': (2,), }"
+        + b" " * 60
+        + b"\n\x00\x00\x02\x01",
+    ),
+    (
+        "skeleton",
+        "box_score.npy",
+        np.array([1.0], dtype=np.float64),
+        _NPY
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }"
+        + b" " * 60
+        + b"\n\0\0\0\0\0\0\xf0\x3f",
+    ),
+    (
+        "skeleton",
+        "keypoint_score.npy",
+        np.empty(0, dtype=np.float32),
+        _NPY + b"{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }" + b" " * 60 + b"\n",
+    ),
+    (
+        "audio",
+        "json",
+        SOUND,
+        b'{"id":"a.npy","labels":[3],"origin":"audio.txt:2","total_frames":75}',
+    ),
+    (
+        "audio",
+        "mel.npy",
+        np.array([[0.0, 1.0]], dtype=np.float32),
+        _NPY
+        + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }"
+        + b" " * 58
+        + b"\n\0\0\0\0\0\0\x80\x3f",
+    ),
+    ("video", "avi", b"RIFF\x04\0\0\0AVI ", b"RIFF\x04\0\0\0AVI "),
+    ("video", "mkv", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3"),
+    ("video", "mov", b"\0\0\0\x08wide", b"\0\0\0\x08wide"),
+    ("video", "mp4", b"", b""),
+    ("video", "webm", bytes(range(256)), bytes(range(256))),
 ]
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "data"), CASES, ids=[f"{row}-{case[0]}" for row, case in enumerate(CASES)]
+    ("task", "part", "value", "data"),
+    CASES,
+    ids=[f"{row}-{case[0]}-{case[1]}" for row, case in enumerate(CASES)],
 )
-def test_value_and_bytes_belong_together(part: str, value: Any, data: bytes) -> None:
-    kind = PART_KINDS[part]
-    assert kind.encode(value) == data
-    back = kind.decode(data, where="val-00000000." + part)
+def test_value_and_bytes_belong_together(task: str, part: str, value: Any, data: bytes) -> None:
+    assert TASKS[task].encode(part, value) == data
+    back = TASKS[task].decode(part, data, where="val-00000000." + part)
     assert type(back) is type(value)
     if isinstance(value, np.ndarray):
         assert (back.dtype, back.shape) == (value.dtype, value.shape)
@@ -111,8 +238,9 @@ def test_value_and_bytes_belong_together(part: str, value: Any, data: bytes) -> 
 
 
 def test_every_part_of_every_task_has_a_case() -> None:
-    parts = {part for task in TASKS.values() for part in task.parts}
-    assert parts == set(PART_KINDS) == {part for part, _, _ in CASES}
+    parts = {(task.name, part) for task in TASKS.values() for part in task.parts}
+    assert parts == {(task, part) for task, part, _, _ in CASES}
+    assert {part for _, part in parts} == {"json", *PART_KINDS}
     for name, kind in PART_KINDS.items():
         assert kind.name == name
 
@@ -120,5 +248,5 @@ def test_every_part_of_every_task_has_a_case() -> None:
 def test_media_stand_behind_the_small_parts() -> None:
     for name, task in TASKS.items():
         assert task.name == name
-        assert task.parts[-len(task.media) :] == task.media
+        assert task.parts == (*task.required, *task.optional, *task.media)
         assert len(set(task.parts)) == len(task.parts)

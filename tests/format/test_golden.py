@@ -20,7 +20,7 @@ from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.names import VERSION, member_name
 from clipshards.packer.format.rejects import decode_rejects, encode_rejects
 from clipshards.packer.format.tar import BLOCK, decode_header, padding
-from clipshards.packer.format.tasks import PART_KINDS, TASKS
+from clipshards.packer.format.tasks import TASKS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPLITS = sorted(path.parent for path in GOLDEN.glob(f"v{VERSION}/*/*/manifest.json"))
@@ -95,7 +95,7 @@ def test_the_rejects_are_those_that_the_manifest_counts(folder: Path) -> None:
     assert hashlib.sha256(data).hexdigest() == manifest.rejects_sha256
     rows = decode_rejects(data, where="rejects.jsonl")
     assert encode_rejects(rows) == data
-    assert len(rows) == manifest.accounting.rejected
+    assert sum(row.entries for row in rows) == manifest.accounting.rejected
     assert [row.ordinal for row in rows] == sorted({row.ordinal for row in rows})
 
 
@@ -108,6 +108,7 @@ def test_every_member_stands_where_the_index_says(folder: Path) -> None:
         assert (index.task, index.split, index.number) == ("video", folder.name, number)
         assert (index.plan_digest, index.recipe) == (manifest.plan_digest, manifest.recipe)
         assert (len(index.keys), sum(index.items)) == (entry.samples, entry.items)
+        assert sum(index.entries) == entry.entries
         promised = [
             (member_name(key, part), columns.offset[row], columns.size[row], columns.crc32c[row])
             for row, key in enumerate(index.keys)
@@ -131,8 +132,8 @@ def test_every_part_is_read_and_written_back(folder: Path) -> None:
                 if columns.offset[row] < 0:
                     continue
                 data = shard[columns.offset[row] :][: columns.size[row]]
-                values[name] = PART_KINDS[name].decode(data, where=f"{key}.{name}")
-                assert PART_KINDS[name].encode(values[name]) == data
+                values[name] = TASKS[manifest.task].decode(name, data, where=f"{key}.{name}")
+                assert TASKS[manifest.task].encode(name, values[name]) == data
             (media,) = set(values) & set(TASKS["video"].media)
             about = values["json"]
             assert (about.id, about.origin) == (index.ids[row], index.origins[row])

@@ -35,6 +35,7 @@ def make_index(samples: list[dict[str, int]]) -> ShardIndex:
         index.keys.append(f"val-{number:08d}")
         index.ids.append(f"clip {number % 2}.mp4")
         index.origins.append(f"val.txt:{number + 1}")
+        index.entries.append(1 + number % 2)
         index.items.append(1)
         row = {"labels": [number, 0], "frames": 8, "duration_s": 0.32, "width": 64, "height": 48}
         for name, value in row.items():
@@ -152,7 +153,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "not an object": ([], "expected a document of format"),
     "another document": (altered(("format",), "clipshards-manifest"), "expected a document of"),
     "no format": (dropped(("format",)), "expected a document of"),
-    "task unknown": (altered(("task",), "audio"), "unknown task 'audio'"),
+    "task unknown": (altered(("task",), "speech"), "unknown task 'speech'"),
     "task missing": (dropped(("task",)), "unknown task ''"),
     "key missing": (dropped(("number",)), "missing or unknown key 'number'"),
     "key unknown": (altered(("more",), 1), "missing or unknown key 'more'"),

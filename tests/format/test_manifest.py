@@ -13,6 +13,7 @@ from clipshards.packer.format.manifest import Accounting, Manifest, ShardEntry
 ENTRY = ShardEntry(
     name="val-000000.tar",
     bytes=20_480,
+    entries=4,
     samples=2,
     items=3,
     index_at="inside",
@@ -22,7 +23,7 @@ ENTRY = ShardEntry(
     sha256="01" * 32,
     crc32c=2**32 - 1,
 )
-SECOND = replace(ENTRY, name="val-000001.tar", samples=0, items=0)
+SECOND = replace(ENTRY, name="val-000001.tar", entries=0, samples=0, items=0)
 MANIFEST = Manifest(
     task="video",
     split="val",
@@ -32,7 +33,7 @@ MANIFEST = Manifest(
     run_length=1,
     request_digest="23" * 32,
     plan_digest="45" * 32,
-    accounting=Accounting(entries=6, packed=2, rejected=3, excluded=1),
+    accounting=Accounting(entries=8, packed=4, rejected=3, excluded={"exclude": 1}),
     rejects_sha256="67" * 32,
     made_with={"clipshards": "0.1.0", "python": "3.11.7"},
     shards=(ENTRY, SECOND),
@@ -82,6 +83,7 @@ entries = st.builds(
     ShardEntry,
     name=texts.filter(lambda name: name not in ("", ".", "..") and not set("/\0") & set(name)),
     bytes=st.just(2**42),
+    entries=st.integers(5, 7),
     samples=st.integers(0, 5),
     items=st.integers(5, 9),
     index_at=st.just("inside"),
@@ -91,8 +93,22 @@ entries = st.builds(
     sha256=hexes,
     crc32c=st.integers(0, 2**32 - 1),
 )
+shard_lists = st.lists(entries, max_size=4, unique_by=lambda entry: entry.name).map(tuple)
+exclusions = st.dictionaries(texts, st.integers(1, 2**40), max_size=2)
+
+
+def account(rejected: int, excluded: dict[str, int], shards: tuple[ShardEntry, ...]) -> Accounting:
+    packed = sum(shard.entries for shard in shards)
+    return Accounting(packed + rejected + sum(excluded.values()), packed, rejected, excluded)
+
+
 manifests = st.builds(
-    Manifest,
+    lambda rejected, excluded, shards, **rest: Manifest(
+        accounting=account(rejected, excluded, shards), shards=shards, **rest
+    ),
+    counts,
+    exclusions,
+    shard_lists,
     task=st.just("video"),
     split=st.from_regex(r"[a-z0-9][a-z0-9_]{0,31}", fullmatch=True),
     labels=st.sampled_from(["one", "many", "none"]),
@@ -101,10 +117,8 @@ manifests = st.builds(
     run_length=st.integers(1, 100),
     request_digest=hexes,
     plan_digest=hexes,
-    accounting=st.tuples(counts, counts, counts).map(lambda made: Accounting(sum(made), *made)),
     rejects_sha256=hexes,
     made_with=st.dictionaries(texts, texts, max_size=3),
-    shards=st.lists(entries, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
 )
 
 
@@ -123,7 +137,7 @@ def test_sums_are_those_of_the_shards() -> None:
 
 
 def test_a_split_may_have_no_shards() -> None:
-    empty = replace(MANIFEST, shards=(), accounting=Accounting(0, 0, 0, 0), class_names=())
+    empty = replace(MANIFEST, shards=(), accounting=Accounting(0, 0, 0, {}), class_names=())
     assert decode(empty.encode()) == empty
 
 
@@ -219,7 +233,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "another document": (altered(("format",), "clipshards-index"), "expected a document of format"),
     "key missing": (without("recipe"), "missing or unknown key 'recipe'"),
     "key unknown": (altered(("more",), 1), "missing or unknown key 'more'"),
-    "task unknown": (altered(("task",), "audio"), "unknown task 'audio'"),
+    "task unknown": (altered(("task",), "speech"), "unknown task 'speech'"),
     "task not text": (altered(("task",), []), "task: expected str"),
     "label mode unknown": (altered(("labels",), "some"), "unknown label mode 'some'"),
     "class name as number": (altered(("class_names", 0), 1), r"class_names\[0\]: expected str"),
@@ -239,7 +253,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "name out of the folder": (with_entry(name="../val-000000.tar"), "is not a plain file name"),
     "name with NUL": (with_entry(name="a\0.tar"), "is not a plain file name"),
     "name twice": (with_entry(name=SECOND.name), "a shard is listed twice"),
-    "index nowhere": (with_entry(index_at="outside"), "unknown index place 'outside'"),
+    "index nowhere": (with_entry(index_at="outside"), "index place 'outside', expected 'inside'"),
+    "index beside": (with_entry(index_at="beside"), "index place 'beside', expected 'inside'"),
     "negative samples": (with_entry(samples=-1), "-1 samples with 3 items"),
     "items below samples": (with_entry(items=1), "2 samples with 1 items"),
     "index before the file": (with_entry(index_offset=-1), "the index lies outside the shard"),
@@ -247,13 +262,22 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "index behind the file": (with_entry(index_offset=20_480), "the index lies outside the shard"),
     "index across the end": (with_entry(index_bytes=20_480), "the index lies outside the shard"),
     "entries do not close": (
-        value_of(replace(MANIFEST, accounting=Accounting(7, 2, 3, 1))),
+        value_of(replace(MANIFEST, accounting=Accounting(9, 4, 3, {"exclude": 1}))),
         "entries are not packed",
     ),
     "negative rejects": (
-        value_of(replace(MANIFEST, accounting=Accounting(2, 2, -1, 1))),
+        value_of(replace(MANIFEST, accounting=Accounting(4, 4, -1, {"exclude": 1}))),
         "entries are not packed",
     ),
+    "excluded by nothing": (
+        value_of(replace(MANIFEST, accounting=Accounting(7, 4, 3, {"exclude": 0}))),
+        "expected counts of 1 or more",
+    ),
+    "packed elsewhere": (
+        value_of(replace(MANIFEST, accounting=Accounting(9, 5, 3, {"exclude": 1}))),
+        "5 entries are counted as packed, the shards hold 4",
+    ),
+    "more samples than entries": (with_entry(entries=1), "3 items of 1 entries"),
 }
 
 
@@ -310,7 +334,7 @@ def test_every_changed_byte_is_refused() -> None:
         {"index_crc32c": 2**32},
         {"sha256": "01" * 31},
         {"sha256": "AB" * 32},
-        {"bytes": -512, "index_at": "beside"},
+        {"bytes": -512, "index_offset": -1536},
         {"name": "manifest.json"},
         {"name": "rejects.jsonl"},
     ],

@@ -9,18 +9,22 @@ from clipshards.packer.format.canonical import encode_json
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.rejects import RejectRow, decode_rejects, encode_rejects
 
-FIRST = RejectRow(3, "val-00000003", "a/b.mp4", "val.txt:4", "MediaError", "'a/b.mp4': missing")
-SECOND = RejectRow(20, "val-00000020", "", "val.txt:21", "AnnotationError", "line\nbreak\r\u2028")
+FIRST = RejectRow(3, 1, "val-00000003", "a/b.mp4", "val.txt:4", "MediaError", "'a/b.mp4': missing")
+SECOND = RejectRow(
+    20, 2, "val-00000020", "", "val.txt:21", "AnnotationError", "line\nbreak\r\u2028"
+)
 LINES = (
-    b'{"error":"MediaError","id":"a/b.mp4","key":"val-00000003","message":"\'a/b.mp4\': missing",'
-    b'"ordinal":3,"origin":"val.txt:4"}\n'
-    b'{"error":"AnnotationError","id":"","key":"val-00000020",'
+    b'{"entries":1,"error":"MediaError","id":"a/b.mp4","key":"val-00000003",'
+    b'"message":"\'a/b.mp4\': missing","ordinal":3,"origin":"val.txt:4"}\n'
+    b'{"entries":2,"error":"AnnotationError","id":"","key":"val-00000020",'
     b'"message":"line\\nbreak\\r\xe2\x80\xa8","ordinal":20,"origin":"val.txt:21"}\n'
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 rows = st.lists(
-    st.builds(RejectRow, st.integers(0, 2**40), texts, texts, texts, texts, texts),
+    st.builds(
+        RejectRow, st.integers(0, 2**40), st.integers(1, 9), texts, texts, texts, texts, texts
+    ),
     max_size=5,
     unique_by=lambda row: row.ordinal,
 )

@@ -13,6 +13,13 @@ from clipshards.packer.format import frame_table, names
 from clipshards.packer.format.canonical import check_schema, decode_json
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.index import INDEX_FORMAT, PartColumns, ShardIndex
+from clipshards.packer.format.json_parts import (
+    AudioJson,
+    RawframesJson,
+    SkeletonJson,
+    StretchJson,
+    VideoJson,
+)
 from clipshards.packer.format.manifest import (
     MANIFEST_FORMAT,
     Accounting,
@@ -23,7 +30,7 @@ from clipshards.packer.format.manifest import (
 from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.format.rejects import REJECT_SCHEMA
 from clipshards.packer.format.tar import BLOCK, MAX_NAME, MAX_SIZE, encode_header
-from clipshards.packer.format.tasks import PART_KINDS, TASKS, VideoJson
+from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import FrameTableMode, VideoInfo
 
 TEXT = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
@@ -36,6 +43,9 @@ TYPES: dict[str, Any] = {
     "object": dict,
     "object of text": dict,
     "two integers": (int, int),
+    "list of objects": [dict],
+    "object of integers": dict,
+    "list": list,
     "list of text": [str],
     "list of integers": [int],
     "list of floats": [float],
@@ -88,21 +98,22 @@ def index_value() -> dict[str, Any]:
     row = {"labels": [1], "frames": 2, "duration_s": 0.5, "width": 3, "height": 4}
     columns = PartColumns([512], [1], [2])
     index = ShardIndex(
-        "video", "val", 0, "ab" * 32, {}, ["k"], ["i"], ["o:1"], [1],
+        "video", "val", 0, "ab" * 32, {}, ["k"], ["i"], ["o:1"], [1], [1],
         {name: [value] for name, value in row.items()},
         {"json": columns},
     )  # fmt: skip
     value = decode_json(index.encode(), where="made here")
-    result = flat(value, inside=("samples", "summary"))
+    result = flat(value, inside=("samples",))
+    result["summary.<column>"] = list(result.pop("summary").values())
     part = result.pop("parts")["json"]
     return result | {f"parts.<part>.{name}": column for name, column in part.items()}
 
 
 def manifest_value() -> dict[str, Any]:
-    entry = ShardEntry("val-000000.tar", 1024, 0, 0, "inside", 512, 2, 0, "ab" * 32, 0)
+    entry = ShardEntry("val-000000.tar", 1024, 0, 0, 0, "inside", 512, 2, 0, "ab" * 32, 0)
     manifest = Manifest(
         "video", "val", "one", ("walk",), {}, 1, "ab" * 32, "ab" * 32,
-        Accounting(0, 0, 0, 0), "ab" * 32, {"python": "3"}, (entry,),
+        Accounting(0, 0, 0, {}), "ab" * 32, {"python": "3"}, (entry,),
     )  # fmt: skip
     value = decode_json(manifest.encode()[:-1], where="made here")
     return flat(value, inside=("accounting", "totals", "shards"))
@@ -120,7 +131,26 @@ def test_the_title_names_the_version() -> None:
 
 
 def test_the_fields_of_json_are_specified() -> None:
-    check_table(tables("5.1")[0], json_value())
+    common = tables("5")[1]
+    check_table([*common, *tables("5.1")[0]], json_value())
+    skeleton = SkeletonJson(
+        id="a", origin="b[1]", labels=(1,), total_frames=1, compressed=True, image_shape=(2, 3),
+        original_shape=(4, 5), valid=((0.5, 1),), box_threshold=0.5, absent=("box_score.npy",),
+    )  # fmt: skip
+    value = decode_json(skeleton.encode(), where="made here")
+    # The keys beyond the table's types are in the case table.
+    assert sorted(keys([*common, *tables("5.4")[0]])) == sorted(value)
+    sound = AudioJson(id="a", origin="b:1", labels=(1,), total_frames=1)
+    value = decode_json(sound.encode(), where="made here")
+    check_table([*common, *tables("5.5")[0]], value)
+    stretch = StretchJson(offset=0, total_frames=1, labels=(1,), origin="b:1")
+    folder = RawframesJson(
+        id="a", origin="b:1", filename_tmpl="{}.jpg", start_index=1, stretches=(stretch,),
+        video=VideoInfo(frames=1, frame_table="decode"),
+    )  # fmt: skip
+    value = decode_json(folder.encode(), where="made here")
+    check_table([*common, *tables("5.6")[0]], value)
+    check_table(tables("5.6")[1], value["stretches"][0])
 
 
 def test_the_fields_of_a_video_are_specified() -> None:
@@ -132,8 +162,14 @@ def test_the_fields_of_a_video_are_specified() -> None:
 
 
 def test_the_fields_of_the_index_are_specified() -> None:
-    (rows,) = tables("8")
+    rows, summary = tables("8")
     check_table(rows, index_value())
+    columns: dict[str, list[str]] = {}
+    task = ""
+    for row in summary:
+        task = row[0].strip("`") or task
+        columns.setdefault(task, []).append(row[1].strip("`"))
+    assert columns == {name: list(task.summary) for name, task in TASKS.items()}
     assert f"`{INDEX_FORMAT}`" in rows[keys(rows).index("format")][2]
 
 
@@ -153,9 +189,13 @@ def test_the_fields_of_a_reject_are_specified() -> None:
 
 
 def test_the_parts_of_every_task_are_specified() -> None:
-    assert list(TASKS) == ["video"]
-    assert keys(tables("5")[0]) == list(TASKS["video"].parts)
-    assert sorted(keys(tables("5")[0])) == sorted(PART_KINDS)
+    rows = tables("5")[0]
+    assert keys(rows) == list(TASKS)
+    for row in rows:
+        task = TASKS[row[0].strip("`")]
+        listed = [tuple(re.findall(r"`([\w.]+)`", cell)) for cell in row[1:4]]
+        assert listed == [task.required, task.optional, task.media]
+        assert (row[4] == "1") == task.one_item
 
 
 def test_the_columns_and_flags_of_a_frame_table_are_specified() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clipshards.packer.format.canonical import encode_json
 from clipshards.packer.format.errors import FormatError
-from clipshards.packer.format.tasks import VideoJson
+from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.video import FrameTableMode, VideoInfo
 
 FULL = VideoInfo(
@@ -40,17 +40,28 @@ SAMPLE = VideoJson("a/b c.mp4", "train.txt:17", (3, 0), FULL)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 integers = st.integers(-(2**63), 2**63 - 1)
+counts = st.integers(0, 2**63 - 1)
+above_0 = st.integers(1, 2**63 - 1)
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     bytes: st.binary(max_size=30),
-    int: st.integers(0, 2**63 - 1),
+    int: counts,
     bool: st.booleans(),
     float: st.floats(0, allow_nan=False, allow_infinity=False),
-    tuple[int, int]: st.tuples(integers, st.integers(1, 2**63 - 1)),
-    FrameTableMode: st.sampled_from(["decode", "none"]),
+    tuple[int, int]: st.just((0, 1)) | st.tuples(above_0, above_0),
+    FrameTableMode: st.just("decode"),
 }
-infos = st.builds(VideoInfo, **{field.name: BY_TYPE[field.type] for field in fields(VideoInfo)})
-samples = st.builds(VideoJson, texts, texts, st.lists(integers, max_size=4).map(tuple), infos)
+BY_NAME = {
+    "nal_length_size": st.integers(0, 4),
+    "color_range": st.integers(0, 2),
+    "rotation": st.integers(-180, 180),
+    "frames": above_0,
+}
+opened = {field.name: BY_TYPE[field.type] for field in fields(VideoInfo)} | BY_NAME
+infos = st.just(VideoInfo()) | st.builds(VideoInfo, **opened)
+samples = st.builds(
+    VideoJson, texts, texts, st.lists(st.integers(0, 2**63 - 1), max_size=4).map(tuple), infos
+)
 
 
 def value_of(sample: VideoJson) -> dict[str, Any]:
@@ -175,13 +186,63 @@ def test_arbitrary_bytes_are_refused_with_our_error(data: bytes) -> None:
     ("field", "value"),
     [
         ("frames", -2),
+        ("frames", -1),
+        ("frames", 0),
+        ("claimed_frames", -1),
         ("width", -1),
+        ("coded_height", -1),
         ("duration_s", -0.5),
         ("reorder_depth", -1),
+        ("nal_length_size", -1),
+        ("nal_length_size", 5),
+        ("rotation", -181),
+        ("rotation", 181),
+        ("color_range", -1),
+        ("color_range", 3),
+        ("color_space", -1),
+        ("color_primaries", -1),
+        ("color_transfer", -1),
         ("time_base", [1, 0]),
+        ("time_base", [-1, 25]),
         ("rate", [25, -1]),
+        ("rate", [0, 2]),
+        ("rate", [0, 0]),
+        ("sample_aspect", [-3, 1]),
+        ("sample_aspect", [-3, -1]),
     ],
 )
 def test_values_out_of_range_are_refused(field: str, value: object) -> None:
-    with pytest.raises(FormatError, match=f"x.{field}: "):
+    with pytest.raises(FormatError, match=rf"^x\.{field}: "):
         VideoInfo.from_json(FULL.to_json() | {field: value}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("nal_length_size", 0),
+        ("rotation", -180),
+        ("rotation", 180),
+        ("color_range", 2),
+        ("color_space", 0),
+        ("sample_aspect", [0, 1]),
+        ("time_base", [0, 1]),
+        ("rate", [0, 1]),
+        ("frames", 1),
+        ("claimed_frames", 0),
+        ("codec", ""),
+    ],
+)
+def test_the_ends_of_each_range_are_allowed(field: str, value: object) -> None:
+    info = VideoInfo.from_json(FULL.to_json() | {field: value}, where="x")
+    assert info.to_json()[field] == value
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(VideoInfo) if field.name != "frame_table"]
+)
+def test_nothing_is_known_of_an_unopened_video(name: str) -> None:
+    known = replace(FULL, claimed_frames=7, no_table_because="a reason", duration_s=1.0)
+    assert getattr(known, name) != getattr(VideoInfo(), name), "the row would prove nothing"
+    value = VideoInfo().to_json() | {name: known.to_json()[name]}
+    with pytest.raises(FormatError, match=rf"^x\.{name}: .* packed unopened"):
+        VideoInfo.from_json(value, where="x")

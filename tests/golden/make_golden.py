@@ -24,6 +24,7 @@ from clipshards.packer.format.frame_table import (
     empty_frame_table,
 )
 from clipshards.packer.format.index import PartColumns, ShardIndex
+from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest, ShardEntry
 from clipshards.packer.format.names import (
     INDEX_MEMBER,
@@ -36,7 +37,7 @@ from clipshards.packer.format.names import (
 )
 from clipshards.packer.format.rejects import RejectRow, encode_rejects
 from clipshards.packer.format.tar import BLOCK, END, encode_header, padding
-from clipshards.packer.format.tasks import PART_KINDS, TASKS, VideoJson
+from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import FrameTableMode, VideoInfo
 
 
@@ -127,8 +128,8 @@ MIXED = [
     ),
 ]
 REJECTS = [
-    RejectRow(3, "val-00000003", "", "val.txt:4", "AnnotationError", "expected 'path label'"),
-    RejectRow(1, "val-00000001", "run/d.mp4", "val.txt:2", "MediaError", "'run/d.mp4': missing"),
+    RejectRow(3, 1, "val-00000003", "", "val.txt:4", "AnnotationError", "expected 'path label'"),
+    RejectRow(1, 1, "val-00000001", "run/d.mp4", "val.txt:2", "MediaError", "'run/d.mp4': missing"),
 ]
 UNOPENED = [
     Clip(
@@ -156,6 +157,7 @@ def make_shard(index: ShardIndex, clips: list[Clip]) -> tuple[bytes, ShardEntry]
         index.keys.append(sample_key(index.split, clip.ordinal))
         index.ids.append(clip.about.id)
         index.origins.append(clip.about.origin)
+        index.entries.append(1)
         index.items.append(1)
         for name, value in (
             ("labels", list(clip.about.labels)),
@@ -169,7 +171,7 @@ def make_shard(index: ShardIndex, clips: list[Clip]) -> tuple[bytes, ShardEntry]
         for name, columns in index.parts.items():
             place = (-1, -1, -1)
             if name in values:
-                data = PART_KINDS[name].encode(values[name])
+                data = task.encode(name, values[name])
                 place = (len(shard) + BLOCK, len(data), crc32c(data))
                 shard += member(member_name(index.keys[-1], name), data)
             columns.offset.append(place[0])
@@ -181,6 +183,7 @@ def make_shard(index: ShardIndex, clips: list[Clip]) -> tuple[bytes, ShardEntry]
     return shard, ShardEntry(
         name=shard_name(index.split, index.number),
         bytes=len(shard),
+        entries=len(clips),
         samples=len(clips),
         items=len(clips),
         index_at="inside",
@@ -227,7 +230,7 @@ def make_split(
         run_length=1,
         request_digest=sha256_hex(f"the request of {split}".encode()),
         plan_digest=plan_digest,
-        accounting=Accounting(packed + len(rejects), packed, len(rejects), 0),
+        accounting=Accounting(packed + len(rejects), packed, len(rejects), {}),
         rejects_sha256=sha256_hex(files[REJECTS_NAME]),
         made_with={"clipshards": "golden", "platform": "none"},
         shards=tuple(entries),

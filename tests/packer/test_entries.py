@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipshards.packer import Origin, Reject, VideoRecord
+from clipshards.packer import AudioRecord, Excluded, Origin, Reject, VideoRecord
 from clipshards.packer.entries import check_entries
 from clipshards.packer.format.manifest import LabelMode
+from clipshards.packer.labels import LabelRule
 
 
-def check(
-    *records: Any, labels: LabelMode = "one", class_names: tuple[str, ...] = ()
-) -> list[VideoRecord | Reject]:
-    return check_entries(records, labels=labels, class_names=class_names)
+def check(*records: Any, labels: LabelMode = "one", class_names: tuple[str, ...] = ()) -> list[Any]:
+    _, entries = check_entries(records, LabelRule(labels, class_names))
+    return [entry.value for entry in entries]
 
 
 def test_record_without_an_origin_gets_its_place() -> None:
@@ -79,11 +79,11 @@ def test_last_named_class_is_allowed() -> None:
     ("record", "says", "name"),
     [
         (VideoRecord("", (1,)), "expected a path, got ''", ""),
-        (VideoRecord("a\0.mp4", (1,)), "expected a path, got 'a\\x00.mp4'", "a\0.mp4"),
+        (VideoRecord("a\0.mp4", (1,)), "without NUL characters, got 'a\\x00.mp4'", "a\0.mp4"),
         (VideoRecord("a\udcff.mp4", (1,)), "valid Unicode, got 'a\\udcff.mp4'", "a\\udcff.mp4"),
         (
             VideoRecord("a.mp4", (1,), id="\ud800"),
-            "valid Unicode, got 'a.mp4', '\\ud800'",
+            "id: expected valid Unicode, got '\\ud800'",
             "\\ud800",
         ),
     ],
@@ -98,21 +98,72 @@ def test_name_that_cannot_be_stored_is_rejected(record: VideoRecord, says: str, 
 
 @pytest.mark.parametrize("wrong", ["a.mp4 1", ("a.mp4", (1,)), {"path": "a.mp4"}, None, Path("a")])
 def test_something_else_than_a_record_is_a_wrong_type(wrong: object) -> None:
-    with pytest.raises(TypeError, match=r"records\[1\]: expected a VideoRecord, got"):
+    with pytest.raises(TypeError, match=r"records\[0\]: expected a record, got"):
+        check(wrong)
+    with pytest.raises(TypeError, match=r"records\[1\]: expected VideoRecord, got"):
         check(VideoRecord("a.mp4", (1,)), wrong)
 
 
 @pytest.mark.parametrize(
-    "record",
+    ("record", "says"),
     [
-        VideoRecord(Path("a.mp4"), (1,)),  # type: ignore[arg-type]
-        VideoRecord("a.mp4", 1),  # type: ignore[arg-type]
-        VideoRecord("a.mp4", (1,), id=7),  # type: ignore[arg-type]
+        (VideoRecord(Path("a.mp4"), (1,)), "path: expected text"),  # type: ignore[arg-type]
+        (VideoRecord("a.mp4", 1), "labels: expected a tuple of class"),  # type: ignore[arg-type]
+        (VideoRecord("a.mp4", "1"), "labels: expected a tuple of class"),  # type: ignore[arg-type]
+        (VideoRecord("a.mp4", (1,), id=7), "id: expected text, got 7"),  # type: ignore[arg-type]
+        (VideoRecord("a.mp4", (1,), origin="l:1"), "expected an Origin"),  # type: ignore[arg-type]
+        (
+            VideoRecord("a.mp4", (1,), origin=Origin(Path("l"))),  # type: ignore[arg-type]
+            "file: expected text",
+        ),
+        (
+            VideoRecord("a.mp4", (1,), origin=Origin("l", line="3")),  # type: ignore[arg-type]
+            "expected whole numbers",
+        ),
+        (Reject(ValueError("x")), "message: expected text"),  # type: ignore[arg-type]
+        (Excluded("test", id=3), "id: expected text"),  # type: ignore[arg-type]
+        (AudioRecord(path="a.npy", total_frames=2.0), "total_frames: expected a whole number"),  # type: ignore[arg-type]
     ],
 )
-def test_record_with_a_field_of_a_wrong_type_is_a_wrong_type(record: VideoRecord) -> None:
-    with pytest.raises(TypeError):
-        check(record)
+def test_record_with_a_field_of_a_wrong_type_is_a_wrong_type(record: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=rf"^records\[1\]: .*{says}"):
+        check(Reject("x"), record)
+
+
+def test_numbers_of_numpy_are_stored_as_plain_ones() -> None:
+    origin = Origin("table.csv", line=np.int64(3))  # type: ignore[arg-type]
+    (entry,) = check(VideoRecord("a.mp4", (1,), origin=origin))
+    assert type(entry.origin.line) is int
+
+
+def test_reject_without_a_class_of_error_gets_one() -> None:
+    first, second = check(Reject("x", error=""), Reject("y", error="\udcff"))
+    assert (first.error, second.error) == ("AnnotationError", "\\udcff")
+
+
+def test_records_of_two_classes_do_not_mix() -> None:
+    with pytest.raises(TypeError, match=r"records\[2\]: expected VideoRecord as before, got Audio"):
+        check(VideoRecord("a.mp4", (1,)), Reject("x"), AudioRecord(path="a.npy", total_frames=3))
+
+
+def test_ordinals_count_the_entries_before() -> None:
+    kind, entries = check_entries(
+        [
+            Reject("x"),
+            VideoRecord("a.mp4", (1,)),
+            Excluded("valid_ratio"),
+            VideoRecord("b.mp4", ()),
+        ],
+        LabelRule("one", ()),
+    )
+    assert kind is not None
+    assert kind.task == "video"
+    assert [(entry.ordinal, entry.entries) for entry in entries] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert [type(entry.value) for entry in entries] == [Reject, VideoRecord, Excluded, Reject]
+
+
+def test_entries_without_any_record_have_no_kind() -> None:
+    assert check_entries([Reject("x")], LabelRule("one", ()))[0] is None
 
 
 def test_generator_is_read_once() -> None:
@@ -120,8 +171,9 @@ def test_generator_is_read_once() -> None:
         for number in range(3):
             yield VideoRecord(f"{number}.mp4", (number,))
 
-    found = check_entries(records(), labels="one", class_names=())
-    assert [str(entry.origin) for entry in found] == ["records[0]", "records[1]", "records[2]"]
+    _, found = check_entries(records(), LabelRule("one", ()))
+    places = [str(entry.value.origin) for entry in found]
+    assert places == ["records[0]", "records[1]", "records[2]"]
 
 
 def test_integers_of_numpy_are_labels_too() -> None:

@@ -62,6 +62,7 @@ def test_records_come_back_as_the_list_holds_them(
         location=str(out),
         split="train",
         entries=8,
+        excluded={},
         packed=8,
         rejects=(),
         shards=len(list((out / "train").glob("*.tar"))),
@@ -340,7 +341,7 @@ def test_accounting_closes(tmp_path: Path, junk: Path, annotate: Annotate) -> No
     )
     manifest = manifest_of(tmp_path / "out")
     count = manifest.accounting
-    assert (count.entries, count.packed, count.rejected, count.excluded) == (15, 10, 5, 0)
+    assert (count.entries, count.packed, count.rejected, count.excluded) == (15, 10, 5, {})
     assert (report.entries, report.packed, len(report.rejects)) == (15, 10, 5)
     assert manifest.samples == manifest.items == 10
     data = (tmp_path / "out" / "train" / "rejects.jsonl").read_bytes()
@@ -430,7 +431,7 @@ class TestRejectsLimit:
         with pytest.raises(RejectsError) as caught:
             self.pack(tmp_path, good, bad, limit)
         text = str(caught.value)
-        assert text.startswith(f"{bad} of {good + bad} entries could not be packed")
+        assert text.startswith(f"{bad} of {good + bad} entries cannot be packed")
         assert "run the same command again" in text
         assert f"The first: records[{good}]: 'none.mp4': no such file" in text
         names = sorted(file.name for file in (tmp_path / "out").rglob("*") if file.is_file())
@@ -446,7 +447,7 @@ class TestRejectsLimit:
 
     @pytest.mark.parametrize("bad", [1, 3])
     def test_nothing_packed_at_all_is_no_split(self, tmp_path: Path, bad: int) -> None:
-        with pytest.raises(RejectsError, match=f"{bad} of {bad} entries could not be packed"):
+        with pytest.raises(RejectsError, match=f"none of the {bad} entries can be packed"):
             self.pack(tmp_path, 0, bad, 100)
         assert not (tmp_path / "out" / "train" / "manifest.json").exists()
 
@@ -454,7 +455,7 @@ class TestRejectsLimit:
         self, tmp_path: Path, annotate: Annotate
     ) -> None:
         file = annotate(["a.mp4", "b.mp4"])
-        with pytest.raises(RejectsError, match="2 of 2 entries cannot be used") as caught:
+        with pytest.raises(RejectsError, match="none of the 2 entries can be packed") as caught:
             pack(VideoList(file), tmp_path / "out", split="train", media_root=tmp_path)
         assert "The first: list.txt:1: expected 'path label', got 'a.mp4'" in str(caught.value)
         assert [row.origin for row in caught.value.rejects] == ["list.txt:1", "list.txt:2"]
@@ -464,7 +465,9 @@ class TestRejectsLimit:
         self, tmp_path: Path, junk: Path, annotate: Annotate
     ) -> None:
         file = annotate(["j00.mp4 0", "", "j01.mp4", "j02.mp4 2"])
-        with pytest.raises(RejectsError, match="2 of 4 entries cannot be used, 1 may; nothing"):
+        with pytest.raises(
+            RejectsError, match="2 of 4 entries cannot be packed, 1 may be rejected; nothing"
+        ):
             pack(VideoList(file), tmp_path / "out", split="train", media_root=junk, max_rejects=1)
         assert not (tmp_path / "out").exists()
 
@@ -526,7 +529,7 @@ def test_argument_out_of_range_is_refused(
 def test_class_names_must_be_text(tmp_path: Path) -> None:
     names: Any = [1, 2]
     record = VideoRecord("a.mp4", (0,))
-    with pytest.raises(TypeError, match="class_names: expected text"):
+    with pytest.raises(TypeError, match="class_names: expected a sequence of names"):
         pack([record], tmp_path / "out", split="train", media_root=tmp_path, class_names=names)
     assert not (tmp_path / "out").exists()
 

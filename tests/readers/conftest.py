@@ -21,7 +21,7 @@ from clipshards.packer.format.names import sample_key, shard_name
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.samples import Sample
+from clipshards.packer.samples.base import Sample
 from clipshards.packer.shards import ShardWriter
 
 Frames = npt.NDArray[np.uint8]
@@ -105,21 +105,23 @@ def decoded(videos: Path) -> Callable[[str], Frames]:
 def craft(tmp_path: Path) -> Callable[..., Path]:
     """Write a split from samples made by hand, one list a shard; return its location."""
 
-    def write(shards: Sequence[Sequence[Sample]], *, split: str = "train") -> Path:
+    def write(
+        shards: Sequence[Sequence[Sample]], *, split: str = "train", task: str = "video"
+    ) -> Path:
         folder = tmp_path / "crafted" / split
         folder.mkdir(parents=True)
         entries = []
         ordinal = 0
         for number, samples in enumerate(shards):
             pieces: list[bytes] = []
-            writer = ShardWriter(pieces.append, ShardIndex("video", split, number, "0" * 64, {}))
+            writer = ShardWriter(pieces.append, ShardIndex(task, split, number, "0" * 64, {}))
             for sample in samples:
-                writer.add(sample_key(split, ordinal), sample)
-                ordinal += 1
+                writer.add(sample_key(split, ordinal), sample, entries=sample.items)
+                ordinal += sample.items
             entries.append(writer.finish())
             (folder / shard_name(split, number)).write_bytes(b"".join(pieces))
         manifest = Manifest(
-            task="video",
+            task=task,
             split=split,
             labels="one",
             class_names=(),
@@ -127,7 +129,7 @@ def craft(tmp_path: Path) -> Callable[..., Path]:
             run_length=1,
             request_digest="0" * 64,
             plan_digest="0" * 64,
-            accounting=Accounting(ordinal, ordinal, 0, 0),
+            accounting=Accounting(ordinal, ordinal, 0, {}),
             rejects_sha256=sha256_hex(b""),
             made_with={},
             shards=tuple(entries),

@@ -18,14 +18,14 @@ from clipshards.packer.format.checksums import crc32c, sha256_hex
 from clipshards.packer.format.errors import NotFoundError
 from clipshards.packer.format.frame_table import empty_frame_table
 from clipshards.packer.format.index import ShardIndex
+from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.manifest import Accounting, Manifest
 from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.format.tar import encode_header
-from clipshards.packer.format.tasks import VideoJson
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
-from clipshards.packer.samples import Sample
+from clipshards.packer.samples.base import Sample
 from clipshards.readers.integrity import Finding, total_bytes, verify
 from clipshards.readers.split import open_dataset
 
@@ -462,7 +462,7 @@ def sample(**changes: Any) -> Sample:
         (
             {"parts": {"frames.npy": encode_npy(np.array([[0, 5, 1, 0, 0]]))}},
             "frames.npy",
-            "1 pictures, the json says -1 frames",
+            "the json says that no frame table was made",
         ),
         ({"labels": (1, 2)}, "json", "2 labels in a split of mode 'one'"),
         ({"labels": ()}, "json", "0 labels in a split of mode 'one'"),
@@ -490,16 +490,64 @@ def test_a_crafted_split_is_whole(craft: Callable[..., Path]) -> None:
     assert verify(craft([[sample(), sample()], [], [sample()]])).findings == []
 
 
-def test_counts_that_do_not_fit_are_named(
+def test_rejects_that_do_not_add_up_are_named(
     craft: Callable[..., Path], rewrite_manifest: Callable[..., Manifest]
 ) -> None:
     place = craft([[sample(), sample()]])
-    rewrite_manifest(place / "train", accounting=Accounting(3, 3, 0, 0))
+    rewrite_manifest(place / "train", accounting=Accounting(3, 2, 1, {}))
     (finding,) = verify(place).findings
-    assert "hold 2 samples, 3 entries are counted as packed" in finding.message
-    rewrite_manifest(place / "train", accounting=Accounting(3, 2, 1, 0))
+    assert (finding.shard, "the manifest counts 1" in finding.message) == ("rejects.jsonl", True)
+
+
+def test_a_label_without_a_class_is_named(
+    craft: Callable[..., Path], rewrite_manifest: Callable[..., Manifest]
+) -> None:
+    place = craft([[sample(), sample(labels=(2,))]])
+    rewrite_manifest(place / "train", class_names=("walk", "run"))
     (finding,) = verify(place).findings
-    assert (finding.shard, "counts 1 reject" in finding.message) == ("rejects.jsonl", True)
+    assert (finding.sample, finding.message) == ("train-00000001", "label 2 of 2 classes")
+
+
+def test_a_key_in_two_shards_is_named(
+    craft: Callable[..., Path], rewrite_manifest: Callable[..., Manifest]
+) -> None:
+    place = craft([[sample()], [sample()]])
+    folder = place / "train"
+    again = (folder / "train-000001.tar").read_bytes().replace(b"train-00000001", b"train-00000000")
+    # The name stands in three headers, whose checksums change with it.
+    for part in ("json", "frames.npy", "mp4"):
+        name = f"train-00000000.{part}"
+        start = again.index(name.encode())
+        size = decode_size(again[start:][:BLOCK])
+        again = again[:start] + encode_header(name, size) + again[start + BLOCK :]
+    first, entry = open_dataset(place).manifest.shards
+    start, stop = entry.index_offset, entry.index_offset + entry.index_bytes
+    fixed = replace(
+        entry,
+        index_crc32c=crc32c(again[start:stop]),
+        sha256=sha256_hex(again),
+        crc32c=crc32c(again),
+    )
+    (folder / "train-000001.tar").write_bytes(again)
+    rewrite_manifest(folder, shards=(first, fixed))
+    (finding,) = verify(place).findings
+    assert (finding.shard, finding.sample) == ("train-000001.tar", "train-00000000")
+    assert finding.message == "a sample of this key stands in another shard too"
+
+
+def decode_size(header: bytes) -> int:
+    return int(header[124:135], 8)
+
+
+def test_a_lost_manifest_is_named(copied: Path) -> None:
+    shutil.copytree(copied / "train", copied / "other")
+    for shard in list((copied / "other").glob("*.tar")):
+        shard.rename(shard.with_name(shard.name.replace("train", "other")))
+    assert [str(found) for found in verify(copied).findings] != []
+    (copied / "other" / "manifest.json").unlink()
+    (finding,) = verify(copied).findings
+    assert (finding.split, finding.shard) == ("other", "")
+    assert "shards without manifest.json" in finding.message
 
 
 def test_an_index_that_is_not_the_shards_is_named(

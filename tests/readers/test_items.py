@@ -11,16 +11,17 @@ import pytest
 from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.errors import DecodeError, FormatError
 from clipshards.packer.format.frame_table import empty_frame_table
+from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.npy import encode_npy
-from clipshards.packer.format.tasks import VideoJson
 from clipshards.packer.format.video import FrameTableMode, VideoInfo
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.samples import Sample
+from clipshards.packer.samples.base import Sample
 from clipshards.readers.clips import DenseClip, UniformClip
-from clipshards.readers.items import ItemReader, VideoItem
+from clipshards.readers.items import ItemReader
 from clipshards.readers.split import open_dataset
+from clipshards.readers.video import VideoItem
 
 Frames = npt.NDArray[np.uint8]
 Decoded = Callable[[str], Frames]
@@ -198,19 +199,26 @@ def bad_sample(**changes: Any) -> Sample:
     return Sample("bad", "hand[0]", 1, summary, parts)
 
 
-@pytest.mark.parametrize("frames", [-1, 10])
-def test_an_undecodable_video_is_named(craft: Callable[..., Path], frames: int) -> None:
-    place = craft([[bad_sample(info={"frames": frames, "codec": "h264"})]])
+NO_TABLE = {"frames": 10, "frame_table": "decode", "no_table_because": "of a test"}
+
+
+@pytest.mark.parametrize("info", [{}, NO_TABLE], ids=["unopened", "opened"])
+def test_an_undecodable_video_is_named(craft: Callable[..., Path], info: dict[str, Any]) -> None:
+    place = craft([[bad_sample(info=info)]])
     reader = ItemReader(open_dataset(place), clip=UniformClip(2))
-    with pytest.raises(DecodeError, match=r"train/train-000000\.tar: train-00000000: "):
+    with pytest.raises(DecodeError, match=r"train/train-000000\.tar: train-00000000 \(bad\): "):
         reader.read(0, epoch=0)
 
 
 def test_a_table_that_leads_out_of_the_video_is_named(craft: Callable[..., Path]) -> None:
     table = np.array([[0, 10_000, 1, 0, 0]], dtype=np.int64)
-    sample = bad_sample(**{"frames.npy": encode_npy(table)}, info={"frames": 1, "codec": "h264"})
+    sample = bad_sample(
+        **{"frames.npy": encode_npy(table)}, info={"frames": 1, "frame_table": "decode"}
+    )
     reader = ItemReader(open_dataset(craft([[sample]])), clip=UniformClip(2))
-    with pytest.raises(FormatError, match=r"train-00000000\.frames\.npy: packet 0"):
+    with pytest.raises(
+        FormatError, match=r"train-00000000\.frames\.npy: the frame table: packet 0"
+    ):
         reader.read(0, epoch=0)
 
 

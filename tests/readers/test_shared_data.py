@@ -10,13 +10,14 @@ import pytest
 
 from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.manifest import LabelMode
+from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.packing import pack
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.integrity import verify
-from clipshards.readers.items import VideoItem, open_video_sample
 from clipshards.readers.split import open_dataset
+from clipshards.readers.video import VideoItem, open_video
 
 Frames = npt.NDArray[np.uint8]
 
@@ -106,7 +107,7 @@ def test_frames_of_real_videos_equal_a_plain_decode(packed: Path, shared_data: P
     for item in range(len(split)):
         place = split.place_of(item)
         raw = split.read_sample(place.shard, place.sample)
-        about, table, video = open_video_sample(raw)
+        about, table, video = open_video(TASKS["video"].decode_all(raw.parts, where="x"))
         assert len(table), "the video has no frame table"
         total = about.video.frames
         for numbers in (

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clipshards.packer.annotations.video_list import VideoList
@@ -16,28 +17,27 @@ from clipshards.packer.format.errors import (
     StorageError,
     UnsupportedVersionError,
 )
-from clipshards.packer.format.frame_table import empty_frame_table
-from clipshards.packer.format.manifest import Manifest
-from clipshards.packer.format.npy import encode_npy
-from clipshards.packer.format.tasks import VideoJson
+from clipshards.packer.format.frame_table import RANDOM_ACCESS
+from clipshards.packer.format.json_parts import RawframesJson, StretchJson, VideoJson
+from clipshards.packer.format.manifest import Accounting, Manifest
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.packing import pack
-from clipshards.packer.samples import Sample
+from clipshards.packer.samples.base import Sample, make_sample
 from clipshards.readers.split import Place, Split, open_dataset
 
 
 def sample(name: str, *, items: int = 1) -> Sample:
-    return Sample(
+    stretch = StretchJson(offset=0, total_frames=1, labels=(0,), origin="hand[0]")
+    about = RawframesJson(
         id=name,
         origin="hand[0]",
-        items=items,
-        summary={"labels": [0], "frames": -1, "duration_s": 0.0, "width": 0, "height": 0},
-        parts={
-            "json": VideoJson(name, "hand[0]", (0,), VideoInfo()).encode(),
-            "frames.npy": encode_npy(empty_frame_table()),
-            "mp4": name.encode(),
-        },
+        filename_tmpl="{}.jpg",
+        start_index=0,
+        stretches=(stretch,) * items,
+        video=VideoInfo(codec="mjpeg", frames=1, frame_table="decode"),
     )
+    table = np.array([[0, len(name), RANDOM_ACCESS, 0, 0]])
+    return make_sample("rawframes", about, {"frames.npy": table, "mp4": name.encode()})
 
 
 def flip(path: Path, place: int) -> None:
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_a_split_is_passed_over(copied: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_named(location: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"there is no split 'val': no val/manifest\.json"):
+    with pytest.raises(NotFoundError, match="no split 'val', there are: bare, gaps, multi, train"):
         open_dataset(location, split="val")
 
 
@@ -108,8 +108,14 @@ def test_an_unfinished_split_is_not_read(videos: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "train").glob("*.tar"))
     with pytest.raises(NotFoundError, match="packing has not ended there"):
         open_dataset(tmp_path, split="train")
-    with pytest.raises(NotFoundError, match="no data set here"):
+    with pytest.raises(NotFoundError, match="packing of train has not ended; give the pack"):
         open_dataset(tmp_path)
+
+
+def test_a_split_given_as_the_location_is_recognised(location: Path) -> None:
+    for split in (None, "train"):
+        with pytest.raises(NotFoundError, match="this is one split, give the folder above it"):
+            open_dataset(location / "train", split=split)
 
 
 def test_a_split_under_another_name_is_refused(copied: Path) -> None:
@@ -150,7 +156,7 @@ def test_a_sample_may_hold_several_items(craft: Callable[..., Path]) -> None:
         [],
         [sample("c"), sample("d", items=2)],
     ]
-    split = open_dataset(craft(shards))
+    split = open_dataset(craft(shards, task="rawframes"))
     assert len(split) == 7
     assert [split.place_of(item) for item in range(7)] == [
         Place(0, 0, 0),
@@ -196,7 +202,8 @@ def test_a_sample_is_found_by_key_and_by_id(location: Path) -> None:
 
 
 def test_an_id_may_belong_to_several_samples(craft: Callable[..., Path]) -> None:
-    split = open_dataset(craft([[sample("twin"), sample("single")], [sample("twin", items=2)]]))
+    shards = [[sample("twin"), sample("single")], [sample("twin", items=2)]]
+    split = open_dataset(craft(shards, task="rawframes"))
     assert list(split.find("twin")) == [Place(0, 0, 0), Place(1, 0, 0)]
 
 
@@ -218,7 +225,8 @@ def test_a_split_can_be_pickled(
 
 def test_a_split_keeps_no_ids_in_memory(craft: Callable[..., Path]) -> None:
     long = "x" * 10_000
-    split = open_dataset(craft([[sample(f"{number}{long}") for number in range(20)]]))
+    samples = [sample(f"{number}{long}") for number in range(20)]
+    split = open_dataset(craft([samples], task="rawframes"))
     split.place_of(0)
     assert len(pickle.dumps(split)) < 20_000
 
@@ -299,14 +307,19 @@ def test_an_intact_index_of_another_place_is_refused(
         assert "belongs elsewhere" in str(caught.value)
 
 
-@pytest.mark.parametrize("counted", ["samples", "items"])
+@pytest.mark.parametrize(("counted", "said"), [("samples", 1), ("items", 4), ("entries", 4)])
 def test_an_index_with_another_count_is_refused(
-    craft: Callable[..., Path], rewrite_manifest: Callable[..., Manifest], counted: str
+    craft: Callable[..., Path],
+    rewrite_manifest: Callable[..., Manifest],
+    counted: str,
+    said: int,
 ) -> None:
-    place = craft([[sample("a"), sample("b", items=2)]])
+    place = craft([[sample("a"), sample("b", items=2)]], task="rawframes")
     (entry,) = open_dataset(place).manifest.shards
-    wrong = replace(entry, samples=1) if counted == "samples" else replace(entry, items=4)
-    rewrite_manifest(place / "train", shards=(wrong,))
+    # mypy cannot know the types of fields given by name.
+    wrong = replace(entry, **{counted: said})  # type: ignore[arg-type]
+    accounting = Accounting(wrong.entries, wrong.entries, 0, {})
+    rewrite_manifest(place / "train", shards=(wrong,), accounting=accounting)
     with pytest.raises(CorruptShardError, match=f"{counted} is "):
         open_dataset(place).read_sample(0, 0)
 
@@ -340,7 +353,7 @@ def test_another_version_of_the_index_is_refused(
     ("old", "new", "message"),
     [
         (b'"rejected":0', b'"rejected":1', "it was altered"),
-        (b'"task":"video"', b'"task":"audio"', "unknown task 'audio'"),
+        (b'"task":"video"', b'"task":"tasks"', "unknown task 'tasks'"),
         (b"}\n", b"}", "cut short"),
         (b'"labels":"one"', b'"labels":"two"', "unknown label mode 'two'"),
         (b"{", b"[", "expected canonical JSON"),

@@ -1,4 +1,6 @@
 import os
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,15 @@ from clipshards.tools import cli, demo
 
 Run = Callable[..., tuple[int, str, str]]
 
-COMMANDS = ("pack", "info", "show", "verify", "demo")
+COMMANDS = (
+    "pack",
+    "extract-audio",
+    "build-audio-features",
+    "info",
+    "show",
+    "verify",
+    "demo",
+)
 # Command -> what its help must name.
 HELP = {
     (): (*COMMANDS, "--version", "Exit codes: 0 fine, 1 the data has problems, 2 wrong use"),
@@ -37,6 +47,11 @@ HELP = {
         "--replan",
         "--json",
     ),
+    ("pack", "rawframes"): ("ANNOTATION", "--with-offset", "--filename-tmpl", "--start-index"),
+    ("pack", "skeleton"): ("ANNOTATION", "--source-split", "--valid-ratio", "--box-thr"),
+    ("pack", "audio"): ("ANNOTATION", "--media-root", "--multi-label"),
+    ("extract-audio",): ("ROOT", "DST", "--ext", "--level", "--num-workers"),
+    ("build-audio-features",): ("AUDIO_HOME", "SPECTROGRAM_DIR", "--part", "--num-workers"),
     ("info",): ("LOCATION", "--split", "--json"),
     ("show",): ("LOCATION", "KEY_OR_ID", "--split", "--json"),
     ("verify",): ("LOCATION", "--split", "--json", "Exit code 0"),
@@ -136,7 +151,10 @@ def test_without_a_command_the_help_comes_and_the_code_is_2(run: Run) -> None:
 def test_an_unknown_command_is_wrong_use(run: Run) -> None:
     code, out, err = run("unpack")
     assert (code, out) == (2, "")
-    assert "No such command 'unpack'. There are: pack, info, show, verify, demo." in err
+    assert (
+        "No such command 'unpack'. There are: pack, extract-audio, build-audio-features, info, show, verify, demo."
+        in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,7 +236,9 @@ def test_the_installed_command_is_this_one() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("info",), ("show", "train-00000003")])
-def test_a_reader_that_goes_away_is_no_problem(packed: Path, arguments: tuple[str, ...]) -> None:
+def test_a_reader_that_goes_away_is_neither_fine_nor_a_problem_of_the_data(
+    packed: Path, arguments: tuple[str, ...]
+) -> None:
     # As with `clipshards ... | head -0`: the pipe has no reader from the beginning.
     reader, writer = os.pipe()
     os.close(reader)
@@ -233,7 +253,59 @@ def test_a_reader_that_goes_away_is_no_problem(packed: Path, arguments: tuple[st
     )
     os.close(writer)
     assert done.stderr == b""
-    assert done.returncode == 0, "1 would say that the data has problems"
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
+def test_damage_that_nobody_reads_of_is_no_success(damaged: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "clipshards.tools.cli", "verify", str(damaged)])
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} | true"], timeout=60, check=False
+    )
+    # 1 where the report came before `true` had gone.
+    assert done.returncode in (1, 128 + signal.SIGPIPE)
+
+
+def test_an_interrupted_run_is_told_how_to_go_on(
+    run: Run, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(integrity, "verify", interrupt)
+    code, _, err = run("verify", packed)
+    assert code == 130
+    assert "Given again without --replan, a pack command goes on" in err
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "show", "pack"])
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("s3://bucket/set", "s3://bucket/set: expected a local folder; object storage"),
+        ("{tmp}/file", "{tmp}/file: this is a file, expected the folder of a data set"),
+    ],
+    ids=["address", "file"],
+)
+def test_a_location_that_cannot_hold_a_data_set_is_wrong_use(
+    run: Run,
+    tmp_path: Path,
+    media_root: makers.MediaRoot,
+    command: str,
+    location: str,
+    says: str,
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    location, says = (text.format(tmp=tmp_path) for text in (location, says))
+    root = media_root.root
+    words: dict[str, list[object]] = {
+        "show": ["show", location, "key"],
+        "pack": ["pack", "video", media_root.annotation, "--media-root", root, "--out", location],
+    }
+    for split in ([], ["--split", "train"]) if command != "pack" else (["--split", "train"],):
+        code, out, err = run(*words.get(command, [command, location]), *split)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {says}")
+        assert err.count("\n") == 1
 
 
 def test_an_error_of_click_in_a_command_is_one_line(

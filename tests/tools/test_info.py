@@ -23,7 +23,7 @@ def test_info_tells_what_a_split_holds(run: Run, packed: Path) -> None:
     assert told["size"].startswith("3 shards, ")
     assert told["labels"] == "one a sample"
     assert told["classes"] == "3"
-    assert told["entries"] == "16 = 16 packed + 0 rejected + 0 excluded"
+    assert told["entries"] == "16 = 16 packed + 0 rejected"
     assert told["recipe"] == "frame_table decode, media copy"
     assert f"clipshards {manifest.made_with['clipshards']}" in told["made with"]
     assert told["digest"] == manifest.content_digest[:12]

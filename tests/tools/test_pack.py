@@ -15,7 +15,7 @@ import pytest
 from clipshards.packer.format.rejects import decode_rejects
 from clipshards.readers.integrity import verify
 from clipshards.readers.split import Split, open_dataset
-from clipshards.tools.pack import parse_size
+from clipshards.tools.pack_run import parse_size
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -80,6 +80,7 @@ def test_the_report_comes_as_json(pack_list: Run, media_root: makers.MediaRoot) 
         "split",
         "entries",
         "packed",
+        "excluded",
         "rejects",
         "shards",
         "shards_made",
@@ -103,7 +104,7 @@ def test_rejects_are_listed_by_line_and_end_with_1(
         code, out, err = pack_list(lines)
         assert (code, err) == (1, "")
         assert out.startswith(done)
-        assert re.search(r"rejects +5, .*train/rejects\.jsonl", out)
+        assert re.search(r"rejects +5.*, listed in train/rejects\.jsonl", out)
         listed = [line.strip() for line in out.splitlines() if line.strip().startswith("list.txt:")]
         assert [line.split(": ")[0] for line in listed] == [
             f"list.txt:{number}" for number in (2, 3, 4, 5, 7)
@@ -118,7 +119,7 @@ def test_rejects_are_listed_by_line_and_end_with_1(
     rejects = json.loads(out)["rejects"]
     data = (tmp_path / "out" / "train" / "rejects.jsonl").read_bytes()
     assert [tuple(row.values()) for row in rejects] == [
-        (row.ordinal, row.key, row.id, row.origin, row.error, row.message)
+        (row.ordinal, row.entries, row.key, row.id, row.origin, row.error, row.message)
         for row in decode_rejects(data, where="rejects")
     ]
 
@@ -141,7 +142,7 @@ def test_too_many_rejects_leave_no_manifest(
     code, out, err = pack_list(lines, "--max-rejects", 0)
     assert code == 1
     assert out.strip() == "list.txt:5: 'gone.mp4': no such file under the media root"
-    assert err.startswith("error: 1 of 5 entries could not be packed, 0 may; no manifest")
+    assert err.startswith("error: 1 of 5 entries cannot be packed, 0 may be rejected; no manifest")
     assert "list.txt:5: 'gone.mp4'" in err
     code, out, err = pack_list(lines, "--max-rejects", 0, "--json")
     assert code == 1
@@ -359,12 +360,14 @@ def test_sizes_are_read_with_their_units(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "B", "MB", "0", "0.4", "-1", "-1kB", "nan", "inf", "infGB", "1TB", "1 MiB", "1k"),
+        *("", "B", "MB", "0", "0.4", "-1", "-1kB", "nan", "inf", "infGB", "1PB", "1 MiB", "1k"),
         *("1M", "1kBB", "1 k B", "kB1", "1,5MB", "1.5.2", "0x10", "256MB MB", "1e400"),
     ],
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a number of bytes, or one with kB, MB or GB"):
+    with pytest.raises(
+        ValueError, match="expected a number of bytes, or one with kB, MB, GB or TB"
+    ):
         parse_size(text)
 
 
@@ -404,7 +407,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
     )
     assert done.returncode == 130
     assert done.stdout == ""
-    assert "Interrupted. Given again, a pack command goes on where this one stopped." in done.stderr
+    assert (
+        "Interrupted. Given again without --replan, a pack command goes on where this one stopped."
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
     shards = len(list((tmp_path / "out" / "train").glob("*.tar")))
     assert 2 <= shards <= 3

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,20 +39,22 @@ def test_an_id_is_looked_up_in_all_splits(
     assert (code, err) == (0, "")
     assert f"train-00000000: {media_root.paths[0]}\n" in out
     assert f"val-00000000: {media_root.paths[0]}\n" in out
-    assert "labels            0 run\n" in out
-    assert "labels            0\n" in out, "val has no class names"
+    assert re.search(r"labels +0 run\n", out)
+    assert re.search(r"labels +0\n", out), "val has no class names"
 
 
 def test_a_sample_comes_as_json(run: Run, packed: Path) -> None:
     code, out, err = run("show", packed, "train-00000005", "--json")
     assert (code, err) == (0, "")
     (sample,) = json.loads(out)
-    assert sample.keys() == {"key", "id", "shard", "origin", "labels", "parts", "video"}
+    assert sample.keys() == {"key", "id", "shard", "origin", "labels", "parts", "json"}
     assert sample["key"] == "train-00000005"
     split = open_dataset(packed, split="train")
     (place,) = split.find("train-00000005")
     index = split.read_index(place.shard)
     assert sample["shard"] == f"train/{split.manifest.shards[place.shard].name}"
+    table = sample["parts"]["frames.npy"]
+    assert (table.pop("dtype"), table.pop("shape")[1]) == ("int64", 5)
     assert sample["parts"] == {
         name: {
             "offset": part.offset[place.sample],
@@ -61,12 +64,12 @@ def test_a_sample_comes_as_json(run: Run, packed: Path) -> None:
         for name, part in index.parts.items()
     }
     assert list(sample["parts"]) == ["json", "frames.npy", "mp4"]
-    assert sample["video"]["frames"] == 12
+    assert sample["json"]["video"]["frames"] == 12
     shard = (packed / sample["shard"]).read_bytes()
     part = sample["parts"]["json"]
     about = json.loads(shard[part["offset"] : part["offset"] + part["size"]])
     del about["video"]["extradata"]
-    assert sample["video"] == about["video"]
+    assert sample["json"] == about
 
 
 def test_what_is_not_there_is_wrong_use(run: Run, packed: Path) -> None:

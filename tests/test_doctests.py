@@ -1,3 +1,5 @@
+"""The examples in the docstrings of all modules."""
+
 import ast
 import doctest
 import importlib
@@ -8,14 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 import clipshards.packer
+import clipshards.readers
 import clipshards.tools
 
-# The format has its own in tests/format.
 MODULES = sorted(
     info.name
-    for package in (clipshards.packer, clipshards.tools)
+    for package in (clipshards.packer, clipshards.readers, clipshards.tools)
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    if not info.name.startswith("clipshards.packer.format")
 )
 
 
@@ -39,11 +40,12 @@ def test_examples_in_the_docstrings_are_right(name: str) -> None:
         assert runner.run(test).failed == 0
 
 
-def test_there_are_examples() -> None:
+def test_examples_are_found_in_every_package() -> None:
+    found = {name for name in MODULES if list(examples_of(name))}
     assert {
-        "clipshards.packer.plan",
+        "clipshards.packer.format.manifest",
+        "clipshards.packer.frames.nal",
         "clipshards.packer.records",
-        "clipshards.packer.samples",
-        "clipshards.tools.pack",
+        "clipshards.readers.clips",
         "clipshards.tools.printing",
-    } <= {name for name in MODULES if list(examples_of(name))}
+    } <= found

@@ -1,0 +1,113 @@
+"""What must hold between the decoded parts of one sample: shapes, counts, references.
+
+Each function yields (part name, what is wrong with it); nothing for a sound sample.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.frame_table import NO_PICTURE, RANK, check_frame_table
+from clipshards.packer.format.json_parts import SkeletonJson
+from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
+
+Fault = tuple[str, str]
+"""Part name, and what was expected and found."""
+
+
+def video_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `video`."""
+    video = next(values[suffix] for suffix in VIDEO_SUFFIXES if suffix in values)
+    yield from _table_faults("frames.npy", values["frames.npy"], values["json"].video, len(video))
+
+
+def _table_faults(
+    part: str, table: npt.NDArray[np.generic], info: VideoInfo, part_bytes: int
+) -> Iterator[Fault]:
+    """Check a frame table against the video that it describes."""
+    try:
+        checked = check_frame_table(table, part_bytes=part_bytes, where="the frame table")
+    except FormatError as exc:
+        yield part, str(exc)
+        return
+    if info.frame_table == "none" and len(checked):
+        yield part, "the json says that no frame table was made"
+    elif info.frame_table == "decode" and bool(len(checked)) == bool(info.no_table_because):
+        yield part, "expected either a frame table or a reason why there is none"
+    elif len(checked):
+        pictures = int((checked[:, RANK] != NO_PICTURE).sum())
+        if pictures != info.frames:
+            yield part, f"{pictures} pictures, the json says {info.frames} frames"
+
+
+RAWFRAMES_VIDEOS = {
+    ("mp4",): ("frames.npy",),
+    ("flow_x.mp4", "flow_y.mp4"): ("flow_x.frames.npy", "flow_y.frames.npy"),
+}
+"""The videos of task `rawframes`, pictures or flow, to their frame tables."""
+
+
+def rawframes_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `rawframes`."""
+    there = set(values) - {"json"}
+    for videos, tables in RAWFRAMES_VIDEOS.items():
+        if there == {*videos, *tables}:
+            for video, table in zip(videos, tables, strict=True):
+                info, size = values["json"].video, len(values[video])
+                if not len(values[table]):
+                    yield table, "expected a row for each frame"
+                yield from _table_faults(table, values[table], info, size)
+            return
+    yield "json", f"expected the parts of pictures or those of flow beside it, got {sorted(there)}"
+
+
+SKELETON_OPTIONAL = ("frame_inds.npy", "box_score.npy", "keypoint_score.npy")
+"""Parts of task `skeleton` that a split may lack."""
+
+
+def skeleton_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `skeleton`."""
+    about: SkeletonJson = values["json"]
+    for part in about.absent:
+        if part not in SKELETON_OPTIONAL or part not in values:
+            yield "json", f"absent: {part!r} is no optional part of this sample"
+        elif values[part].shape != (0,):
+            yield part, f"said to be absent, expected shape (0,), got {values[part].shape}"
+    arrays = {
+        part: value for part, value in values.items() if part != "json" and part not in about.absent
+    }
+    keypoint = arrays["keypoint.npy"]
+    expected: dict[str, tuple[int, ...]] = {}
+    if about.compressed:
+        if keypoint.ndim != 3 or keypoint.shape[2] != 3:
+            yield "keypoint.npy", f"expected shape (boxes, joints, 3), got {keypoint.shape}"
+            return
+        expected = dict.fromkeys(("frame_inds.npy", "box_score.npy"), keypoint.shape[:1])
+        if "frame_inds.npy" not in arrays:
+            yield "frame_inds.npy", "expected the frame of each box"
+    else:
+        if keypoint.ndim != 4 or keypoint.shape[1] != about.total_frames:
+            shape = f"(persons, {about.total_frames}, joints, coordinates)"
+            yield "keypoint.npy", f"expected shape {shape}, got {keypoint.shape}"
+            return
+        expected = {"keypoint_score.npy": keypoint.shape[:3]}
+    for part, array in arrays.items():
+        kind = "i" if part == "frame_inds.npy" else "f"
+        if array.dtype.kind != kind:
+            yield part, f"expected {'integers' if kind == 'i' else 'floats'}, got {array.dtype}"
+        elif part != "keypoint.npy" and array.shape != expected.get(part):
+            yield part, f"expected shape {expected.get(part, 'none')}, got {array.shape}"
+        elif part == "frame_inds.npy" and len(array):
+            numbers = array.astype(np.int64)
+            if (np.diff(numbers) < 0).any() or numbers[0] < 0 or numbers[-1] > about.total_frames:
+                yield part, f"expected ascending frame numbers up to {about.total_frames}"
+
+
+def audio_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `audio`."""
+    mel = values["mel.npy"]
+    if mel.dtype.kind != "f" or mel.ndim != 2:
+        yield "mel.npy", f"expected floats of shape (frames, bands), got {mel.dtype} {mel.shape}"

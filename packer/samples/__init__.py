@@ -1,0 +1,1 @@
+"""Records become samples: what stands in the shard, one module a task."""

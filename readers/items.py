@@ -1,0 +1,89 @@
+"""Raw samples become decoded items: the keys, shapes and dtypes that a training script sees."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.manifest import labels_fit
+from clipshards.readers.audio import decode_audio_item
+from clipshards.readers.clips import Choose, Clip, FrameNumbers
+from clipshards.readers.draws import draw_uniform
+from clipshards.readers.rawframes import decode_rawframes_item
+from clipshards.readers.skeleton import decode_skeleton_item
+from clipshards.readers.split import RawSample, Split
+from clipshards.readers.video import decode_video_item
+
+Transform = Callable[[Any], dict[str, Any]]
+"""Changes an item, in the process that decodes it; what it returns is collated."""
+
+Decode = Callable[[RawSample, int, Choose], dict[str, Any]]
+"""Called with a sample, the number of the item in it and the choice of frames; returns the
+item, its `labels` not yet brought to the split's label mode."""
+
+DECODERS: dict[str, Decode] = {
+    "video": decode_video_item,
+    "rawframes": decode_rawframes_item,
+    "skeleton": decode_skeleton_item,
+    "audio": decode_audio_item,
+}
+
+
+class ItemReader:
+    """Reads and decodes items of a split; the same item comes out whoever asks."""
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        clip: Clip | None = None,
+        seed: int = 0,
+        transform: Transform | None = None,
+    ) -> None:
+        """Set up reading.
+
+        Args:
+            split: An opened split.
+            clip: Which frames make up the clip; None for all.
+            seed: Of the random choice of frames, in [0, 2**63).
+            transform: Called with each item; what it returns stands in the item's place.
+        """
+        if not isinstance(split, Split):
+            raise TypeError(f"split: expected what open_dataset returns, got {split!r}")
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"seed {seed}: expected 0 to 2**63 - 1")
+        if clip is not None and not isinstance(clip, Clip):
+            raise TypeError(f"clip: expected a Clip such as UniformClip, got {clip!r}")
+        self.split = split
+        self.seed = seed
+        self._decode = DECODERS[split.manifest.task]
+        self._clip = clip
+        self._transform = transform
+
+    def read(self, item: int, *, epoch: int) -> dict[str, Any]:
+        """Return one item as it comes up in an epoch, or what `transform` made of it.
+
+        Raises:
+            DecodeError, FormatError, StorageError: The sample cannot be had; the message
+                names location, shard, key and part.
+        """
+        place = self.split.place_of(item)
+        raw = self.split.read_sample(place.shard, place.sample)
+
+        def choose(total_frames: int) -> FrameNumbers:
+            if self._clip is None:
+                return np.arange(total_frames, dtype=np.int64)
+            draws = draw_uniform(self._clip.draws, seed=self.seed, epoch=epoch, item=item)
+            return self._clip.choose(total_frames, draws)
+
+        decoded = self._decode(raw, place.item, choose)
+        labels = decoded.pop("labels")
+        mode = self.split.manifest.labels
+        if not labels_fit(mode, len(labels)):
+            raise FormatError(f"{raw.where}.json: {len(labels)} labels in a split of mode {mode!r}")
+        if mode == "one":
+            decoded["label"] = int(labels[0])
+        elif mode == "many":
+            decoded["labels"] = np.array(labels, dtype=np.int64)
+        return decoded if self._transform is None else self._transform(decoded)

@@ -1,0 +1,79 @@
+"""Items of task `skeleton`: the joints of a video's persons."""
+
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from clipshards.packer.format.json_parts import SkeletonJson
+from clipshards.packer.format.tasks import TASKS
+from clipshards.readers.clips import Choose
+from clipshards.readers.split import RawSample
+
+
+class SkeletonItem(TypedDict):
+    """The skeletons of one video; arrays as annotated, dtypes unchanged.
+
+    Compressed skeletons have one row a detected box, and come whole whatever the clip.
+    """
+
+    key: str
+    """Key of the sample in the data set."""
+    id: str
+    """The user's own name."""
+    keypoint: npt.NDArray[np.floating]
+    """(M, T, V, C): persons, frames of the clip, joints, x y or x y z; compressed (N, V, 3):
+    boxes, joints, x y score."""
+    keypoint_score: NotRequired[npt.NDArray[np.floating]]
+    """(M, T, V), where annotated."""
+    frame_inds: NotRequired[npt.NDArray[np.integer]]
+    """(N,) ascending frame of each box; compressed only."""
+    box_score: NotRequired[npt.NDArray[np.floating]]
+    """(N,), where annotated; compressed only."""
+    anno_inds: NotRequired[npt.NDArray[np.bool_]]
+    """(N,) whether the box's score reaches the threshold that was given when packing."""
+    frame_numbers: npt.NDArray[np.int64]
+    """(T,), counted from 0."""
+    total_frames: int
+    """Frames of the whole video."""
+    img_shape: npt.NDArray[np.int64]
+    """(2,) height and width that the coordinates refer to; 0 where not known."""
+    original_shape: npt.NDArray[np.int64]
+    """(2,) height and width of the video; 0 where not known."""
+    label: NotRequired[int]
+    """Class id, in splits with one label a sample."""
+    labels: NotRequired[npt.NDArray[np.int64]]
+    """Class ids, (n,), in multi-label splits."""
+
+
+def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, Any]:
+    """Return the skeletons of a raw sample: a `SkeletonItem` but for its labels.
+
+    Raises:
+        FormatError: A part breaks the format.
+    """
+    values = TASKS["skeleton"].decode_all(raw.parts, where=raw.where)
+    about: SkeletonJson = values.pop("json")
+    arrays = {
+        part.removesuffix(".npy"): array
+        for part, array in values.items()
+        if part not in about.absent
+    }
+    if about.compressed:
+        numbers = np.arange(about.total_frames, dtype=np.int64)
+        arrays = {name: array.copy() for name, array in arrays.items()}
+    else:
+        numbers = choose(about.total_frames)
+        arrays = {name: array[:, numbers] for name, array in arrays.items()}
+    if about.box_threshold and "box_score" in arrays:
+        arrays["anno_inds"] = arrays["box_score"] >= about.box_threshold
+    return {
+        "key": raw.key,
+        "id": about.id,
+        **arrays,
+        "frame_numbers": numbers,
+        "total_frames": about.total_frames,
+        "img_shape": np.array(about.image_shape, dtype=np.int64),
+        "original_shape": np.array(about.original_shape, dtype=np.int64),
+        "labels": about.labels,
+    }
