@@ -151,10 +151,7 @@ def test_without_a_command_the_help_comes_and_the_code_is_2(run: Run) -> None:
 def test_an_unknown_command_is_wrong_use(run: Run) -> None:
     code, out, err = run("unpack")
     assert (code, out) == (2, "")
-    assert (
-        "No such command 'unpack'. There are: pack, extract-audio, build-audio-features, info, show, verify, demo."
-        in err
-    )
+    assert f"No such command 'unpack'. There are: {', '.join(COMMANDS)}." in err
 
 
 @pytest.mark.parametrize(
