@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipshards.packer.annotations.activitynet_file import ActivityNetFile
     from clipshards.packer.annotations.audio_list import AudioList
+    from clipshards.packer.annotations.ava_csv import AvaCsv
     from clipshards.packer.annotations.class_names import read_class_names
     from clipshards.packer.annotations.rawframe_list import RawframeList
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
     from clipshards.packer.packing import PackReport, pack
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import (
+        ActivityNetRecord,
         AudioRecord,
+        AvaRecord,
         Excluded,
         FrameRange,
+        KeyFrame,
         Origin,
         RawframesRecord,
         Reject,
@@ -42,15 +47,20 @@ if TYPE_CHECKING:
 
 _ERRORS = "clipshards.packer.format.errors"
 _HOME = {
+    "ActivityNetFile": "clipshards.packer.annotations.activitynet_file",
+    "ActivityNetRecord": "clipshards.packer.records",
     "AnnotationError": _ERRORS,
     "AudioList": "clipshards.packer.annotations.audio_list",
     "AudioRecord": "clipshards.packer.records",
+    "AvaCsv": "clipshards.packer.annotations.ava_csv",
+    "AvaRecord": "clipshards.packer.records",
     "CorruptShardError": _ERRORS,
     "DatasetError": _ERRORS,
     "DecodeError": _ERRORS,
     "Excluded": "clipshards.packer.records",
     "FormatError": _ERRORS,
     "FrameRange": "clipshards.packer.records",
+    "KeyFrame": "clipshards.packer.records",
     "MediaError": _ERRORS,
     "NotFoundError": _ERRORS,
     "Origin": "clipshards.packer.records",
@@ -72,15 +82,20 @@ _HOME = {
 }
 
 __all__ = [
+    "ActivityNetFile",
+    "ActivityNetRecord",
     "AnnotationError",
     "AudioList",
     "AudioRecord",
+    "AvaCsv",
+    "AvaRecord",
     "CorruptShardError",
     "DatasetError",
     "DecodeError",
     "Excluded",
     "FormatError",
     "FrameRange",
+    "KeyFrame",
     "MediaError",
     "NotFoundError",
     "Origin",

@@ -47,9 +47,14 @@ class MediaRoot:
         return Path(os.fsdecode(full))
 
     def size(self, path: str) -> int | None:
-        """Return the size of a record's media in bytes, None if it is not to be had."""
+        """Return the bytes of a file, or of all files in a folder; None if not to be had."""
         try:
-            return self.locate(path).stat().st_size
+            place = self.locate(path)
+            found = place.stat()
+            if not stat.S_ISDIR(found.st_mode):
+                return found.st_size
+            with os.scandir(place) as entries:
+                return sum(entry.stat().st_size for entry in entries if entry.is_file())
         except (MediaError, OSError):
             return None
 
@@ -70,14 +75,6 @@ class MediaRoot:
             with suppress(UnicodeDecodeError):
                 names.append(name.decode())
         return sorted(names)
-
-    def folder_size(self, folder: str) -> int | None:
-        """Return the bytes of all files in a folder, None if they are not to be had."""
-        try:
-            with os.scandir(self.locate(folder)) as found:
-                return sum(entry.stat().st_size for entry in found if entry.is_file())
-        except (MediaError, OSError):
-            return None
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a record's media.

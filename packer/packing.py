@@ -38,6 +38,8 @@ from clipshards.packer.shards import ShardWriter
 from clipshards.packer.storage import Storage, open_storage
 
 DEFAULT_SHARD_SIZE = 256_000_000
+# Beyond this, clips cut from one video are worth a word.
+_MAX_GROWTH = 3
 
 Progress = Callable[[int, int], None]
 """Called after each sample with (entries done, bytes packed), both since the last call."""
@@ -63,6 +65,9 @@ class PackReport:
     """Shards made by this run; the others stood already."""
     bytes: int
     """Of all shards."""
+    source_bytes: int
+    """Of the videos that several samples were cut from; 0 where each sample has its own, and
+    where this run made nothing."""
     content_digest: str
     """Identity of the split."""
     warnings: tuple[str, ...]
@@ -78,7 +83,7 @@ def pack(
     split: str,
     media_root: str | os.PathLike[str] | None = None,
     labels: LabelMode | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[str] | None = None,
     recipe: Recipe | None = None,
     seed: int | None = 0,
     shard_size: int = DEFAULT_SHARD_SIZE,
@@ -101,7 +106,8 @@ def pack(
         media_root: Folder that record paths start from; default: the working directory.
         labels: Labels of each item: `one`, `many` (at least one) or `none`. Default:
             what the annotation says (`records.labels`), else `one`.
-        class_names: Name of class 0, 1, ...; labels beyond them are rejected.
+        class_names: Name of class 0, 1, ...; labels beyond them are rejected. Default: what
+            the annotation says (`records.class_names`), else none.
         recipe: How media become parts; default: copied, frame table by decoding.
         seed: Of the order in the shards; None keeps the order of the records.
         shard_size: Bytes a shard should have, about.
@@ -126,7 +132,7 @@ def pack(
     started = time.monotonic()
     check_split(split)
     shard_size, seed, limit = _whole_numbers(shard_size, seed, max_rejects)
-    rule = LabelRule(_label_mode(records, labels), _class_names(class_names))
+    rule = LabelRule(_label_mode(records, labels), _class_names(records, class_names))
     kind, entries = check_entries(records, rule)
     total = sum(entry.entries for entry in entries)
     if not total:
@@ -155,7 +161,7 @@ def pack(
         _media_root(media_root, allow_outside)
         _discard(storage, split)
     manifest = _finished(storage, request)
-    made = 0
+    made = source_bytes = 0
     if manifest is None:
         root = _media_root(media_root, allow_outside)
         plan = _settled_plan(
@@ -163,6 +169,8 @@ def pack(
             request,
             total,
             {ordinal: kind.size(entry.value, root) for ordinal, entry in planned.items()},
+            kind,
+            _families(kind, planned),
         )
         tick = progress or (lambda *_: None)
         tick(total - sum(entry.entries for entry in planned.values()), 0)
@@ -185,6 +193,7 @@ def pack(
             write_rejects(storage, split, rejects)
             raise
         manifest = write_manifest(storage, plan, entries, receipts, rejects)
+        source_bytes = _source_bytes(kind, planned, root)
     else:
         name = f"{split}/{REJECTS_NAME}"
         rejects = decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
@@ -199,8 +208,9 @@ def pack(
         shards=len(manifest.shards),
         shards_made=made,
         bytes=manifest.size_bytes,
+        source_bytes=source_bytes,
         content_digest=manifest.content_digest,
-        warnings=_warnings(records, planned),
+        warnings=(*_warnings(records, planned), *_growth(manifest.size_bytes, source_bytes)),
         seconds=time.monotonic() - started,
     )
 
@@ -232,7 +242,9 @@ def _label_mode(records: object, labels: LabelMode | None) -> LabelMode:
     return mode
 
 
-def _class_names(class_names: Sequence[str]) -> tuple[str, ...]:
+def _class_names(records: object, class_names: Sequence[str] | None) -> tuple[str, ...]:
+    if class_names is None:
+        class_names = getattr(records, "class_names", ())
     # Text is a sequence of letters, which are no classes.
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names: expected a sequence of names, got {class_names!r}")
@@ -244,6 +256,36 @@ def _media_root(media_root: str | os.PathLike[str] | None, allow_outside: bool) 
     if not folder.is_dir():
         raise ValueError(f"media_root {str(media_root)!r}: no such folder")
     return MediaRoot(folder, allow_outside)
+
+
+def _families(kind: RecordKind, planned: Mapping[int, Entry]) -> dict[int, int] | None:
+    """Return the first ordinal that has the same source, of each."""
+    if kind.source is None:
+        return None
+    first: dict[str, int] = {}
+    return {
+        ordinal: first.setdefault(kind.source(entry.value), ordinal)
+        for ordinal, entry in planned.items()
+    }
+
+
+def _source_bytes(kind: RecordKind, planned: Mapping[int, Entry], root: MediaRoot) -> int:
+    """Return the bytes of all sources that several records are cut from."""
+    if kind.source is None:
+        return 0
+    paths = {kind.source(entry.value) for entry in planned.values()}
+    return sum(root.size(path) or 0 for path in paths)
+
+
+def _growth(size: int, source_bytes: int) -> tuple[str, ...]:
+    """Return a warning if clips take far more than what they were cut from."""
+    if not source_bytes or size <= _MAX_GROWTH * source_bytes:
+        return ()
+    warning = (
+        f"the clips take {size / source_bytes:.1f} times the bytes of their videos, since they "
+        "overlap and begin at random-access points; --group video stores each video once"
+    )
+    return (warning,)
 
 
 def _check_rejects(rejects: Sequence[RejectRow], limit: int, total: int, words: str) -> None:
@@ -320,6 +362,8 @@ def _settled_plan(
     request: Request,
     entries: int,
     sizes: Mapping[int, int | None],
+    kind: RecordKind,
+    families: Mapping[int, int] | None,
 ) -> Plan:
     """Return the stored plan of this request, making it if there is none."""
     name = f"{request.split}/{BUILD_FOLDER}/plan.json"
@@ -330,7 +374,7 @@ def _settled_plan(
                 f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "
                 "plan or manifest; choose another location, or replace them (--replan)"
             )
-        plan = make_plan(request, entries, sizes)
+        plan = make_plan(request, entries, sizes, families=families, side_bytes=kind.side_bytes)
         staging = f"{request.split}/{BUILD_FOLDER}"
         if storage.put_new(name, plan.encode(), staging=staging):
             return plan

@@ -23,9 +23,6 @@ from clipshards.packer.recipe import Recipe
 
 PLAN_FORMAT = "clipshards-plan"
 
-# A sample's own share beside what its record measures: headers, the json, a frame table.
-_EXPECTED_SIDE_BYTES = {"video": 16_384, "rawframes": 16_384, "skeleton": 4096, "audio": 2048}
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -166,7 +163,14 @@ def _as_json(value: Any) -> Any:
     return value
 
 
-def make_plan(request: Request, entries: int, sizes: Mapping[int, int | None]) -> Plan:
+def make_plan(
+    request: Request,
+    entries: int,
+    sizes: Mapping[int, int | None],
+    *,
+    families: Mapping[int, int] | None = None,
+    side_bytes: int = 16_384,
+) -> Plan:
     """Return the plan for a request.
 
     Args:
@@ -174,15 +178,18 @@ def make_plan(request: Request, entries: int, sizes: Mapping[int, int | None]) -
         entries: Entries of the annotation, those that will not be packed too.
         sizes: Bytes of each record's parts, by its ordinal, in annotation order; None where
             they are not to be had, which counts as the mean of the others.
+        families: Ordinal of the first record of each record's family, which the shuffle keeps
+            together since they are made from one source; None where each stands alone.
+        side_bytes: What a sample takes beside those bytes, about: headers, json, frame table.
     """
     ordinals = list(sizes)
     if request.seed is not None:
-        ordinals.sort(key=lambda ordinal: _shuffle_key(request.seed, ordinal))
+        family = families or {}
+        ordinals.sort(key=lambda ordinal: _shuffle_key(request.seed, family.get(ordinal, ordinal)))
     known = [size for size in sizes.values() if size is not None]
     mean = sum(known) // len(known) if known else 0
-    side = _EXPECTED_SIDE_BYTES[request.task]
     expected = [
-        member_bytes(mean if (size := sizes[ordinal]) is None else size) + side
+        member_bytes(mean if (size := sizes[ordinal]) is None else size) + side_bytes
         for ordinal in ordinals
     ]
     shards = cut_evenly(expected, request.shard_size)

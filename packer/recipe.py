@@ -11,6 +11,8 @@ _CONCERNS: dict[str, tuple[str, ...]] = {
     "rawframes": ("media", "frame_table"),
     "skeleton": (),
     "audio": (),
+    "ava": ("frame_table",),
+    "activitynet": ("media", "frame_table"),
 }
 
 

@@ -1,23 +1,34 @@
 """The record classes that `pack` takes, and what becomes of each."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from clipshards.packer.annotations.rawframe_list import check_rate, is_flow
-from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.media_root import MediaRoot
-from clipshards.packer.records import AudioRecord, RawframesRecord, SkeletonRecord, VideoRecord
-from clipshards.packer.samples.audio import make_audio_sample
-from clipshards.packer.samples.base import Material, Sample
-from clipshards.packer.samples.rawframes import (
-    make_rawframes_sample,
-    rawframes_parts,
+from clipshards.packer.record_checks import (
+    check_activitynet,
+    check_audio,
+    check_ava,
+    check_rawframes,
+    check_skeleton,
+    check_video,
 )
+from clipshards.packer.records import (
+    ActivityNetRecord,
+    AudioRecord,
+    AvaRecord,
+    RawframesRecord,
+    SkeletonRecord,
+    VideoRecord,
+)
+from clipshards.packer.samples.activitynet import activitynet_parts, make_activitynet_sample
+from clipshards.packer.samples.audio import make_audio_sample
+from clipshards.packer.samples.ava import ava_parts, make_ava_sample
+from clipshards.packer.samples.base import Material, Sample
+from clipshards.packer.samples.rawframes import make_rawframes_sample, rawframes_parts
 from clipshards.packer.samples.skeleton import make_skeleton_sample, skeleton_parts
 from clipshards.packer.samples.video import make_video_sample
-from clipshards.packer.skeletons import check_skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +49,10 @@ class RecordKind:
     """Optional parts that a split of these records must have."""
     make: Callable[[Any, Material], Sample]
     """Returns the sample; raises MediaError."""
-
-
-def _check_video(record: VideoRecord, rule: LabelRule) -> VideoRecord:
-    if not record.path:
-        raise AnnotationError(f"expected a path, got {record.path!r}")
-    return replace(record, labels=rule.check(record.labels))
-
-
-def _check_skeleton(record: SkeletonRecord, rule: LabelRule) -> SkeletonRecord:
-    fault = "expected an id, got ''" if not record.id else check_skeleton(record)
-    if fault:
-        raise AnnotationError(fault)
-    return replace(record, labels=rule.check(record.labels))
+    source: Callable[[Any], str] | None = None
+    """What several records are cut from, so that they are made one behind the other."""
+    side_bytes: int = 16_384
+    """What a sample takes beside its size, about: headers, json, frame table."""
 
 
 def _skeleton_size(record: SkeletonRecord, root: MediaRoot) -> int | None:
@@ -62,32 +64,18 @@ def _skeleton_size(record: SkeletonRecord, root: MediaRoot) -> int | None:
     return None if file is None else size + file
 
 
-def _check_audio(record: AudioRecord, rule: LabelRule) -> AudioRecord:
-    if not record.path:
-        raise AnnotationError(f"expected a path, got {record.path!r}")
-    if type(record.total_frames) is not int:
-        raise TypeError(f"total_frames: expected a whole number, got {record.total_frames!r}")
-    if not 1 <= record.total_frames < 2**63:
-        raise AnnotationError(f"expected total_frames of 1 or more, got {record.total_frames}")
-    return replace(record, labels=rule.check(record.labels))
+def _ava_size(record: AvaRecord, root: MediaRoot) -> int | None:
+    size = root.size(record.path)
+    if size is None or record.whole:
+        return size
+    # How long the source is shows only when it is opened: a clip of two seconds in fifteen
+    # minutes, as in AVA, with what decoding it takes.
+    return size // 300
 
 
-def _check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord:
-    if not record.folder or not record.ranges:
-        raise AnnotationError(f"expected a folder and its ranges, got {record!r}")
-    try:
-        is_flow(record.filename_tmpl)
-        check_rate(record.rate)
-    except ValueError as exc:
-        raise AnnotationError(str(exc)) from exc
-    for stretch in record.ranges:
-        counts = (stretch.offset, stretch.total_frames, record.start_index)
-        if any(type(count) is not int for count in counts):
-            raise TypeError(f"ranges: expected whole numbers, got {stretch!r}")
-        if min(counts) < 0 or not stretch.total_frames:
-            raise AnnotationError(f"expected frames counted from 0, at least one, got {stretch!r}")
-    ranges = (replace(stretch, labels=rule.check(stretch.labels)) for stretch in record.ranges)
-    return replace(record, ranges=tuple(ranges))
+def _activitynet_size(record: ActivityNetRecord, root: MediaRoot) -> int | None:
+    sizes = [root.size(path) for path in (record.video, record.features) if path]
+    return sum(size for size in sizes if size is not None) if None not in sizes else None
 
 
 def _nothing_optional(_records: Iterable[Any]) -> tuple[str, ...]:
@@ -100,7 +88,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
         RecordKind(
             record=VideoRecord,
             task="video",
-            check=_check_video,
+            check=check_video,
             name=lambda record: record.id or record.path,
             entries=lambda _: 1,
             size=lambda record, root: root.size(record.path),
@@ -110,32 +98,55 @@ RECORD_KINDS: dict[type, RecordKind] = {
         RecordKind(
             record=RawframesRecord,
             task="rawframes",
-            check=_check_rawframes,
+            check=check_rawframes,
             name=lambda record: record.id or record.folder,
             entries=lambda record: max(len(record.ranges), 1),
-            size=lambda record, root: root.folder_size(record.folder),
+            size=lambda record, root: root.size(record.folder),
             optional=rawframes_parts,
             make=make_rawframes_sample,
         ),
         RecordKind(
             record=SkeletonRecord,
             task="skeleton",
-            check=_check_skeleton,
+            check=check_skeleton,
             name=lambda record: record.id,
             entries=lambda _: 1,
             size=_skeleton_size,
             optional=skeleton_parts,
             make=make_skeleton_sample,
+            side_bytes=4096,
         ),
         RecordKind(
             record=AudioRecord,
             task="audio",
-            check=_check_audio,
+            check=check_audio,
             name=lambda record: record.id or record.path,
             entries=lambda _: 1,
             size=lambda record, root: root.size(record.path),
             optional=_nothing_optional,
             make=make_audio_sample,
+            side_bytes=2048,
+        ),
+        RecordKind(
+            record=AvaRecord,
+            task="ava",
+            check=check_ava,
+            name=lambda record: record.id,
+            entries=lambda record: max(sum(moment.rows for moment in record.key_frames), 1),
+            size=_ava_size,
+            optional=ava_parts,
+            make=make_ava_sample,
+            source=lambda record: record.path,
+        ),
+        RecordKind(
+            record=ActivityNetRecord,
+            task="activitynet",
+            check=check_activitynet,
+            name=lambda record: record.id,
+            entries=lambda _: 1,
+            size=_activitynet_size,
+            optional=activitynet_parts,
+            make=make_activitynet_sample,
         ),
     )
 }

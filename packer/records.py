@@ -162,7 +162,18 @@ class AvaRecord:
     timestamp_start: int
     """Timestamp of the video's first frame."""
     fps: float
-    """Frames per unit of timestamp, by MMAction2's count; a video's real rate is its own."""
+    """Frames per unit of timestamp, by MMAction2's count; a video's real rate is its own. 1
+    where timestamps are numbers of frames."""
+    clip_frames: int = 64
+    """Frames around a moment that its clip may be drawn from, at least 1."""
+    whole: bool = False
+    """Store all frames of the source, not only those around the moments."""
+    filename_tmpl: str = ""
+    """Template of the frames' file names, where `path` is a folder; else empty."""
+    start_index: int = 0
+    """Number in the first frame's name."""
+    rate: float = 0.0
+    """Frames per second of a folder; 0.0 where not known."""
     id: str = ""
     """The user's own name of the sample."""
     origin: Origin | None = None

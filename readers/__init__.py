@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipshards.readers.activitynet import ActivityNetItem
     from clipshards.readers.audio import AudioItem
+    from clipshards.readers.ava import AvaItem
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from clipshards.readers.video import VideoItem
 
 _HOME = {
+    "ActivityNetItem": "activitynet",
     "AudioItem": "audio",
+    "AvaItem": "ava",
     "BatchPosition": "batches",
     "Clip": "clips",
     "DenseClip": "clips",
@@ -40,7 +44,9 @@ _HOME = {
 }
 
 __all__ = [
+    "ActivityNetItem",
     "AudioItem",
+    "AvaItem",
     "BatchPosition",
     "Clip",
     "DenseClip",

@@ -44,5 +44,5 @@ def decode_audio_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         "audios": values["mel.npy"].copy(),
         "frame_numbers": choose(about.total_frames),
         "total_frames": about.total_frames,
-        "labels": about.labels,
+        "class_ids": about.labels,
     }

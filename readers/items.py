@@ -7,7 +7,9 @@ import numpy as np
 
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.manifest import labels_fit
+from clipshards.readers.activitynet import decode_activitynet_item
 from clipshards.readers.audio import decode_audio_item
+from clipshards.readers.ava import decode_ava_item
 from clipshards.readers.clips import Choose, Clip, FrameNumbers
 from clipshards.readers.draws import draw_uniform
 from clipshards.readers.rawframes import decode_rawframes_item
@@ -20,13 +22,16 @@ Transform = Callable[[Any], dict[str, Any]]
 
 Decode = Callable[[RawSample, int, Choose], dict[str, Any]]
 """Called with a sample, the number of the item in it and the choice of frames; returns the
-item, its `labels` not yet brought to the split's label mode."""
+item. Class ids of the whole item stand under `class_ids`, not yet brought to the split's
+label mode."""
 
 DECODERS: dict[str, Decode] = {
     "video": decode_video_item,
     "rawframes": decode_rawframes_item,
     "skeleton": decode_skeleton_item,
     "audio": decode_audio_item,
+    "ava": decode_ava_item,
+    "activitynet": decode_activitynet_item,
 }
 
 
@@ -78,7 +83,13 @@ class ItemReader:
             return self._clip.choose(total_frames, draws)
 
         decoded = self._decode(raw, place.item, choose)
-        labels = decoded.pop("labels")
+        if "class_ids" in decoded:
+            self._add_labels(decoded, raw)
+        return decoded if self._transform is None else self._transform(decoded)
+
+    def _add_labels(self, decoded: dict[str, Any], raw: RawSample) -> None:
+        """Put the class ids under the name that the split's label mode has for them."""
+        labels = decoded.pop("class_ids")
         mode = self.split.manifest.labels
         if not labels_fit(mode, len(labels)):
             raise FormatError(f"{raw.where}.json: {len(labels)} labels in a split of mode {mode!r}")
@@ -86,4 +97,3 @@ class ItemReader:
             decoded["label"] = int(labels[0])
         elif mode == "many":
             decoded["labels"] = np.array(labels, dtype=np.int64)
-        return decoded if self._transform is None else self._transform(decoded)

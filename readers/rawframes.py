@@ -72,5 +72,5 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
         "frame_numbers": numbers,
         "offset": stretch.offset,
         "total_frames": stretch.total_frames,
-        "labels": stretch.labels,
+        "class_ids": stretch.labels,
     }

@@ -75,5 +75,5 @@ def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str
         "total_frames": about.total_frames,
         "img_shape": np.array(about.image_shape, dtype=np.int64),
         "original_shape": np.array(about.original_shape, dtype=np.int64),
-        "labels": about.labels,
+        "class_ids": about.labels,
     }

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from clipshards.packer.format.errors import DecodeError
+from clipshards.packer.format.frame_table import FrameTable
 from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.tasks import TASKS
-from clipshards.packer.format.video import VIDEO_SUFFIXES
+from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.readers.clips import Choose
 from clipshards.readers.split import RawSample
 
@@ -54,25 +55,33 @@ def decode_video_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
+    about, table, video = open_video(TASKS["video"].decode_all(raw.parts, where=raw.where))
+    return {
+        "key": raw.key,
+        "id": about.id,
+        **decode_clip(video, about.video, table, choose, where=f"{raw.where} ({about.id})"),
+        "class_ids": about.labels,
+    }
+
+
+def decode_clip(
+    video: bytes, info: VideoInfo, table: FrameTable, choose: Choose, *, where: str
+) -> dict[str, Any]:
+    """Return `frames`, `frame_numbers` and `total_frames` of a video part, as in `VideoItem`.
+
+    Raises:
+        DecodeError: The video does not give the frames.
+    """
     # PyAV is loaded with the first item, not with the package.
     from clipshards.packer.frames.decode import decode_frames, look_through
 
-    about, table, video = open_video(TASKS["video"].decode_all(raw.parts, where=raw.where))
-    info = about.video
     try:
         # Packed unopened, a video's length and rotation are known only by decoding it.
         total, rotation = (info.frames, info.rotation) if info.frames >= 0 else look_through(video)
         numbers = choose(total)
         frames = decode_frames(video, numbers, info=info, table=table)
     except DecodeError as exc:
-        raise DecodeError(f"{raw.where} ({about.id}): {exc}") from exc
+        raise DecodeError(f"{where}: {exc}") from exc
     if rotation % 90 == 0 and rotation % 360:
         frames = np.ascontiguousarray(np.rot90(frames, rotation // 90, axes=(1, 2)))
-    return {
-        "key": raw.key,
-        "id": about.id,
-        "frames": frames,
-        "frame_numbers": numbers,
-        "total_frames": total,
-        "labels": about.labels,
-    }
+    return {"frames": frames, "frame_numbers": numbers, "total_frames": total}

@@ -175,3 +175,145 @@ def audio(annotation: Path, multi_label: bool, unlabelled: bool, **common: Unpac
 
     labels = label_mode(multi_label, unlabelled)
     run_pack(AudioList(annotation, labels=labels), common, labels=labels)
+
+
+@pack.command()
+@click.argument("annotation", type=annotation_file)
+@common_options()
+@click.option("--proposals", type=annotation_file, help="Pickle of detected persons.")
+@click.option("--exclude", type=annotation_file, help="File of `video_id,timestamp` to leave out.")
+@click.option("--label-map", type=annotation_file, help="File with the names of the actions.")
+@click.option(
+    "--custom-classes",
+    metavar="ID,ID,...",
+    help="Actions to keep, renumbered from 1; rows of others are left out.",
+)
+@click.option(
+    "--fps",
+    default=30.0,
+    show_default=True,
+    help="Frames per unit of timestamp; 1 where timestamps are frames (MultiSports).",
+)
+@click.option(
+    "--timestamp-start", default=900, show_default=True, help="Timestamp of the first frame."
+)
+@click.option(
+    "--timestamp-end",
+    default=1800,
+    show_default=True,
+    help="Last timestamp that a row may have; -1 for any.",
+)
+@click.option("--single-label", is_flag=True, help="A person has exactly one action (MultiSports).")
+@click.option("--kinetics-ids", is_flag=True, help="Ids of AVA-Kinetics, `<id>_<start>_<end>`.")
+@click.option(
+    "--media-tmpl",
+    default="{}",
+    show_default=True,
+    help="Path of a video, or folder of frames, with {} for its id.",
+)
+@click.option(
+    "--filename-tmpl", default="", help="Media are folders of frames with files of this name."
+)
+@click.option(
+    "--start-index",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Number of the first frame's file, of folders.",
+)
+@click.option(
+    "--group",
+    type=click.Choice(["clip", "video"]),
+    default="clip",
+    show_default=True,
+    help="clip: a sample for each annotated moment, with the frames around it. "
+    "video: one for each video, with all of it.",
+)
+@click.option(
+    "--clip-frames",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Frames around a moment that a clip may be drawn from.",
+)
+@click.option("--python2", is_flag=True, help="The proposals were written by Python 2.")
+def ava(
+    annotation: Path,
+    proposals: Path | None,
+    exclude: Path | None,
+    label_map: Path | None,
+    custom_classes: str | None,
+    fps: float,
+    timestamp_start: int,
+    timestamp_end: int,
+    single_label: bool,
+    kinetics_ids: bool,
+    media_tmpl: str,
+    filename_tmpl: str,
+    start_index: int,
+    group: Any,
+    clip_frames: int,
+    python2: bool,
+    **common: Unpack[Common],
+) -> None:
+    """Pack an AVA csv, `video_id,timestamp,x1,y1,x2,y2,action_id,entity_id` a line.
+
+    Entries are its rows: rows of one moment and one box are one person.
+    """
+    from clipshards.packer.annotations.ava_csv import AvaCsv
+
+    try:
+        classes = tuple(int(label) for label in (custom_classes or "").split(",") if label)
+    except ValueError:
+        raise click.UsageError("--custom-classes: expected ids, as 1,3,12") from None
+    records = AvaCsv(
+        annotation,
+        proposals=proposals,
+        exclude=exclude,
+        label_map=label_map,
+        custom_classes=classes,
+        fps=fps,
+        timestamp_start=timestamp_start,
+        timestamp_end=None if timestamp_end == -1 else timestamp_end,
+        labels="one" if single_label else "many",
+        kinetics_ids=kinetics_ids,
+        media_tmpl=media_tmpl,
+        filename_tmpl=filename_tmpl,
+        start_index=start_index,
+        group=group,
+        clip_frames=clip_frames,
+        pickle_encoding="latin1" if python2 else "ASCII",
+    )
+    run_pack(records, common, labels=records.labels, class_names=records.class_names)
+
+
+@pack.command()
+@click.argument("annotation", type=annotation_file)
+@common_options()
+@click.option("--source-split", help="Subset of the annotation to pack, as validation.")
+@click.option(
+    "--feature-tmpl",
+    default="{}.csv",
+    show_default=True,
+    help="Path of a video's features, csv or npy, with {} for its name; empty for none.",
+)
+@click.option(
+    "--video-tmpl", default="", help="Path of the video itself, with {} for its name, as v/{}.mp4."
+)
+def activitynet(
+    annotation: Path,
+    source_split: str | None,
+    feature_tmpl: str,
+    video_tmpl: str,
+    **common: Unpack[Common],
+) -> None:
+    """Pack an ActivityNet json, in MMAction2's layout or the official one."""
+    from clipshards.packer.annotations.activitynet_file import ActivityNetFile
+
+    records = ActivityNetFile(
+        annotation,
+        source_split=source_split,
+        feature_tmpl=feature_tmpl,
+        video_tmpl=video_tmpl,
+    )
+    run_pack(records, common, labels="none", class_names=records.class_names)

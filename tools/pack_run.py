@@ -113,9 +113,13 @@ def run_pack(
     common: Common,
     *,
     labels: "LabelMode",
+    class_names: Sequence[str] = (),
     recipe: "Recipe | None" = None,
 ) -> None:
-    """Pack the records of an annotation and print what happened; exit with 1 on rejects."""
+    """Pack the records of an annotation and print what happened; exit with 1 on rejects.
+
+    `class_names` are those that the annotation knows; a file of the user's goes before.
+    """
     from clipshards.packer.annotations.class_names import read_class_names
     from clipshards.packer.packing import pack as pack_records
 
@@ -138,7 +142,7 @@ def run_pack(
                 split=common["split"],
                 media_root=common["media_root"],
                 labels=labels,
-                class_names=() if names is None else read_class_names(names),
+                class_names=class_names if names is None else read_class_names(names),
                 recipe=recipe,
                 seed=None if common["keep_order"] else common["seed"],
                 shard_size=parse_size(common["shard_size"]),
@@ -173,6 +177,9 @@ def _print_report(report: "PackReport", warnings: Sequence[str]) -> None:
         ("size", f"{count_text(report.shards, 'shard')}, {bytes_text(report.bytes)}"),
         ("digest", report.content_digest[:12]),
     ]
+    if report.source_bytes:
+        growth = report.bytes / report.source_bytes
+        pairs.append(("growth", f"{growth:.1f} times the bytes of the videos"))
     pairs += [(f"excluded by {option}", number) for option, number in report.excluded.items()]
     if report.rejects:
         when = "" if report.shards_made else " when it was packed (to try again: --replan)"

@@ -19,6 +19,7 @@ from clipshards.packer.annotations.ava_proposals import (
     spell,
 )
 from clipshards.packer.annotations.pickles import PickleEncoding
+from clipshards.packer.annotations.rawframe_list import check_rate, is_flow
 from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.records import AvaRecord, Excluded, KeyFrame, Origin, Reject
@@ -73,6 +74,14 @@ class AvaCsv:
     """Path of a video under the media root, with `{}` for its id, as `{}.mp4`."""
     group: Literal["clip", "video"] = field(default="clip", kw_only=True)
     """A record for each key frame, or for each video with all its key frames."""
+    clip_frames: int = field(default=64, kw_only=True)
+    """Frames around a key frame that its clip may be drawn from."""
+    filename_tmpl: str = field(default="", kw_only=True)
+    """Template of frames' file names, where the media are folders of frames; else empty."""
+    start_index: int = field(default=1, kw_only=True)
+    """Number in the first frame's name; of folders only."""
+    rate: float = field(default=0.0, kw_only=True)
+    """Frames per second of folders; 0.0 where not known."""
     kinetics_ids: bool = field(default=False, kw_only=True)
     """Read ids as AVA-Kinetics has them: one of 11 characters is a video of AVA,
     `<id>_<start>_<end>` one of Kinetics with a range of timestamps of its own."""
@@ -87,6 +96,11 @@ class AvaCsv:
             raise ValueError(f"group {self.group!r}: expected 'clip' or 'video'")
         if self.media_tmpl.count("{}") != 1 or re.search("[{}]", self.media_tmpl.replace("{}", "")):
             raise ValueError(f"media_tmpl {self.media_tmpl!r}: expected {{}} once, as '{{}}.mp4'")
+        if self.clip_frames < 1:
+            raise ValueError(f"clip_frames {self.clip_frames}: expected at least 1")
+        if self.filename_tmpl and is_flow(self.filename_tmpl):
+            raise ValueError(f"filename_tmpl {self.filename_tmpl!r}: expected one of pictures")
+        check_rate(self.rate)
         if not self.fps > 0 or math.isinf(self.fps):
             raise ValueError(f"fps {self.fps}: expected a number above 0")
         if self.timestamp_end is not None and self.timestamp_end < self.timestamp_start:
@@ -298,6 +312,11 @@ class _Reading:
             key_frames=key_frames,
             timestamp_start=self._range(moment[0])[0],
             fps=float(self._source.fps),
+            clip_frames=self._source.clip_frames,
+            whole=self._source.group == "video",
+            filename_tmpl=self._source.filename_tmpl,
+            start_index=self._source.start_index if self._source.filename_tmpl else 0,
+            rate=self._source.rate if self._source.filename_tmpl else 0.0,
             id=name,
             origin=self._origin(self._scenes[moment].lines[0]),
         )

@@ -200,7 +200,7 @@ class ShardIndex:
         if not there.any(axis=1).all():
             raise FormatError(f"{where}: columns of a part that no sample has")
         media = np.array([name in task.media for name in names])
-        wanted = 1 if task.media else 0
+        wanted = 1 if task.media_required or media.any() else 0
         if (
             not set(task.required) <= set(names)
             or not there[~media].all()

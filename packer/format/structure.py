@@ -57,7 +57,7 @@ def rawframes_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         if there == {*videos, *tables}:
             for video, table in zip(videos, tables, strict=True):
                 info, size = values["json"].video, len(values[video])
-                if not len(values[table]):
+                if not values[table].size:
                     yield table, "expected a row for each frame"
                 yield from _table_faults(table, values[table], info, size)
             return
@@ -74,6 +74,7 @@ def skeleton_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     for part in about.absent:
         if part not in SKELETON_OPTIONAL or part not in values:
             yield "json", f"absent: {part!r} is no optional part of this sample"
+            return
         elif values[part].shape != (0,):
             yield part, f"said to be absent, expected shape (0,), got {values[part].shape}"
     arrays = {
@@ -100,10 +101,57 @@ def skeleton_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
             yield part, f"expected {'integers' if kind == 'i' else 'floats'}, got {array.dtype}"
         elif part != "keypoint.npy" and array.shape != expected.get(part):
             yield part, f"expected shape {expected.get(part, 'none')}, got {array.shape}"
-        elif part == "frame_inds.npy" and len(array):
+        elif part == "frame_inds.npy" and array.size:
             numbers = array.astype(np.int64)
             if (np.diff(numbers) < 0).any() or numbers[0] < 0 or numbers[-1] > about.total_frames:
                 yield part, f"expected ascending frame numbers up to {about.total_frames}"
+
+
+def ava_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `ava`."""
+    yield from video_faults(values)
+    moments = values["json"].key_frames
+    persons = sum(moment.persons for moment in moments)
+    labels = sum(moment.labels for moment in moments)
+    expected = {
+        "boxes.npy": ("float64", (persons, 4)),
+        "labels.npy": ("int64", (labels, 2)),
+        "entity_ids.npy": ("int64", (persons,)),
+    }
+    proposed = sum(max(moment.proposals, 0) for moment in moments)
+    if "proposals.npy" in values:
+        expected["proposals.npy"] = ("float64", (proposed, 5))
+    elif any(moment.proposals >= 0 for moment in moments):
+        yield "json", "a key frame has proposals, the sample has none"
+    for part, (dtype, shape) in expected.items():
+        if (str(values[part].dtype), values[part].shape) != (dtype, shape):
+            found = values[part]
+            yield part, f"expected {dtype} of shape {shape}, got {found.dtype} {found.shape}"
+            return
+    place = row = 0
+    for moment in moments:
+        rows = values["labels.npy"][row : row + moment.labels]
+        inside = (rows[:, 0] >= place) & (rows[:, 0] < place + moment.persons)
+        if not inside.all() or (rows[:, 1] < 0).any():
+            yield "labels.npy", f"a label of timestamp {moment.timestamp} is none of its persons'"
+        place, row = place + moment.persons, row + moment.labels
+
+
+def activitynet_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+    """Check a sample of task `activitynet`."""
+    if "feature.npy" in values:
+        feature = values["feature.npy"]
+        if feature.dtype != np.float32 or feature.ndim != 2:
+            yield (
+                "feature.npy",
+                f"expected float32 of shape (time, channels), got {feature.dtype} {feature.shape}",
+            )
+    video = next((values[suffix] for suffix in VIDEO_SUFFIXES if suffix in values), None)
+    if (video is None) != ("frames.npy" not in values):
+        yield "json", "expected a video and its frame table, or neither"
+    elif video is not None:
+        info = values["json"].video
+        yield from _table_faults("frames.npy", values["frames.npy"], info, len(video))
 
 
 def audio_faults(values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.json_activitynet import ActivityNetJson
+from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.json_parts import (
     AudioJson,
     JsonPart,
@@ -21,7 +23,9 @@ from clipshards.packer.format.structure import (
     RAWFRAMES_VIDEOS,
     SKELETON_OPTIONAL,
     Fault,
+    activitynet_faults,
     audio_faults,
+    ava_faults,
     rawframes_faults,
     skeleton_faults,
     video_faults,
@@ -51,7 +55,9 @@ class Task:
     optional: tuple[str, ...]
     """Parts that all samples of a split have, or none."""
     media: tuple[str, ...]
-    """Parts of which each sample has exactly one; none where it is empty."""
+    """Parts of which each sample has exactly one."""
+    media_required: bool
+    """Whether that holds in every split; else there are splits whose samples have none."""
     one_item: bool
     """Whether every sample holds exactly one item."""
     summary: dict[str, Any]
@@ -99,7 +105,17 @@ def _same_bytes(data: bytes, *, where: str = "") -> bytes:
 
 _STILLS = tuple(video for videos in RAWFRAMES_VIDEOS for video in videos)
 _STILLS_TABLES = tuple(table for tables in RAWFRAMES_VIDEOS.values() for table in tables)
-_ARRAYS = (*_STILLS_TABLES, "keypoint.npy", *SKELETON_OPTIONAL, "mel.npy")
+_ARRAYS = (
+    *_STILLS_TABLES,
+    "keypoint.npy",
+    *SKELETON_OPTIONAL,
+    "mel.npy",
+    "boxes.npy",
+    "labels.npy",
+    "entity_ids.npy",
+    "proposals.npy",
+    "feature.npy",
+)
 
 # All but `json`, which is each task's own.
 PART_KINDS = {
@@ -122,6 +138,7 @@ TASKS = {
             required=("json", "frames.npy"),
             optional=(),
             media=VIDEO_SUFFIXES,
+            media_required=True,
             one_item=True,
             summary=VideoJson.SUMMARY,
             faults=video_faults,
@@ -132,6 +149,7 @@ TASKS = {
             required=("json",),
             optional=(*_STILLS_TABLES, *_STILLS),
             media=(),
+            media_required=False,
             one_item=False,
             summary=RawframesJson.SUMMARY,
             faults=rawframes_faults,
@@ -142,6 +160,7 @@ TASKS = {
             required=("json", "keypoint.npy"),
             optional=SKELETON_OPTIONAL,
             media=(),
+            media_required=False,
             one_item=True,
             summary=SkeletonJson.SUMMARY,
             faults=skeleton_faults,
@@ -152,9 +171,32 @@ TASKS = {
             required=("json", "mel.npy"),
             optional=(),
             media=(),
+            media_required=False,
             one_item=True,
             summary=AudioJson.SUMMARY,
             faults=audio_faults,
+        ),
+        Task(
+            name="ava",
+            about=AvaJson,
+            required=("json", "frames.npy", "boxes.npy", "labels.npy", "entity_ids.npy"),
+            optional=("proposals.npy",),
+            media=VIDEO_SUFFIXES,
+            media_required=True,
+            one_item=False,
+            summary=AvaJson.SUMMARY,
+            faults=ava_faults,
+        ),
+        Task(
+            name="activitynet",
+            about=ActivityNetJson,
+            required=("json",),
+            optional=("frames.npy", "feature.npy"),
+            media=VIDEO_SUFFIXES,
+            media_required=False,
+            one_item=True,
+            summary=ActivityNetJson.SUMMARY,
+            faults=activitynet_faults,
         ),
     )
 }

@@ -1,7 +1,7 @@
 """A video list's record becomes a sample: the source's bytes, and what is known of them."""
 
 from clipshards.packer.format.errors import MediaError
-from clipshards.packer.format.frame_table import empty_frame_table
+from clipshards.packer.format.frame_table import FrameTable, empty_frame_table
 from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.packer.frames.truncation import check_not_truncated
@@ -29,27 +29,35 @@ def video_part(path: str) -> str:
     return _SUFFIX_OF[suffix]
 
 
-def make_video_sample(record: VideoRecord, material: Material) -> Sample:
-    """Return the sample of a video record.
+def read_video(path: str, material: Material) -> tuple[str, bytes, VideoInfo, FrameTable]:
+    """Return the part name of a video, its bytes, and what the recipe wants to know of it.
 
     Raises:
         MediaError: The media is missing, of an unknown kind, too large, cut short, or
             (with the frame table made by decoding) not decodable.
     """
-    part = video_part(record.path)
-    data = material.root.read(record.path)
-    info, table = VideoInfo(), empty_frame_table()
+    part = video_part(path)
+    data = material.root.read(path)
     try:
         if material.recipe.frame_table == "decode":
             # PyAV is loaded with the first video that is opened, not with the package.
             from clipshards.packer.frames.scan import scan_video
 
             scan = scan_video(data)
-            info, table = scan.info, scan.table
-        else:
-            # A video cut short would look like a shorter one to every later reader.
-            check_not_truncated(data)
+            return part, data, scan.info, scan.table
+        # A video cut short would look like a shorter one to every later reader.
+        check_not_truncated(data)
     except MediaError as exc:
-        raise MediaError(f"{record.path!r}: {exc}") from exc
+        raise MediaError(f"{path!r}: {exc}") from exc
+    return part, data, VideoInfo(), empty_frame_table()
+
+
+def make_video_sample(record: VideoRecord, material: Material) -> Sample:
+    """Return the sample of a video record.
+
+    Raises:
+        MediaError: As for `read_video`.
+    """
+    part, data, info, table = read_video(record.path, material)
     about = VideoJson(record.id or record.path, str(record.origin), record.labels, info)
     return make_sample("video", about, {"frames.npy": table, part: data})

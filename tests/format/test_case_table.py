@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from clipshards.packer.format.frame_table import empty_frame_table
+from clipshards.packer.format.json_activitynet import ActivityNetJson
+from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
 from clipshards.packer.format.json_parts import (
     AudioJson,
     RawframesJson,
@@ -14,7 +16,7 @@ from clipshards.packer.format.json_parts import (
     VideoJson,
 )
 from clipshards.packer.format.tasks import PART_KINDS, TASKS
-from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 
 _NPY = b"\x93NUMPY\x01\x00\x76\x00"
 
@@ -51,6 +53,43 @@ OPENED = VideoJson(
     ),
 )
 
+MOMENTS = AvaJson(
+    id="v,0902",
+    origin="ava.csv:1",
+    video_id="v",
+    fps=30.0,
+    timestamp_start=900,
+    clip_frames=64,
+    first_frame=28,
+    source_frames=27000,
+    filename_tmpl="",
+    start_index=0,
+    key_frames=(
+        KeyFrameJson(timestamp=902, frame=60, persons=2, labels=3, proposals=1, scored=True),
+    ),
+    video=VideoInfo(),
+)
+UNTRIMMED = ActivityNetJson(
+    id="v_test2",
+    origin="anno.json:2",
+    segments=((1.0, 2.5),),
+    segment_labels=("Drinking beer",),
+    duration_s=2.5,
+    duration_frames=60,
+    feature_frames=48,
+    fps=24.0,
+    rfps=0.0,
+    csv_header=True,
+    video=VideoInfo(),
+)
+_NO_VIDEO = (
+    b'"video":{"claimed_frames":0,'
+    b'"codec":"","codec_tag":"","coded_height":0,"coded_width":0,"color_primaries":2,'
+    b'"color_range":0,"color_space":2,"color_transfer":2,"duration_s":0.0,"extradata":"",'
+    b'"frame_table":"none","frames":-1,"height":0,"interlaced":false,"nal_length_size":0,'
+    b'"no_table_because":"","pixel_format":"","rate":[0,1],"reorder_depth":0,"rotation":0,'
+    b'"sample_aspect":[0,1],"time_base":[0,1],"width":0}'
+)
 FOLDER = RawframesJson(
     id="clip",
     origin="list.txt:1",
@@ -155,6 +194,83 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         for part in ("frames.npy", "flow_x.frames.npy", "flow_y.frames.npy")
     ),
     *(("rawframes", part, b"\0\0", b"\0\0") for part in ("mp4", "flow_x.mp4", "flow_y.mp4")),
+    (
+        "ava",
+        "json",
+        MOMENTS,
+        (
+            b'{"clip_frames":64,"filename_tmpl":"","first_frame":28,"fps":30.0,"id":"v,0902",'
+            b'"key_frames":[{"frame":60,"labels":3,"persons":2,"proposals":1,"scored":true,'
+            b'"timestamp":902}],"origin":"ava.csv:1","source_frames":27000,"start_index":0,'
+            b'"timestamp_start":900,' + _NO_VIDEO + b',"video_id":"v"}'
+        ),
+    ),
+    *(
+        ("ava", part, np.zeros(shape, dtype), _NPY + text + b" " * (117 - len(text)) + b"\n" + data)
+        for part, shape, dtype, text, data in (
+            (
+                "frames.npy",
+                (0, 5),
+                np.int64,
+                b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }",
+                b"",
+            ),
+            (
+                "boxes.npy",
+                (1, 4),
+                np.float64,
+                b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 4), }",
+                bytes(32),
+            ),
+            (
+                "labels.npy",
+                (1, 2),
+                np.int64,
+                b"{'descr': '<i8', 'fortran_order': False, 'shape': (1, 2), }",
+                bytes(16),
+            ),
+            (
+                "entity_ids.npy",
+                (1,),
+                np.int64,
+                b"{'descr': '<i8', 'fortran_order': False, 'shape': (1,), }",
+                bytes(8),
+            ),
+            (
+                "proposals.npy",
+                (1, 5),
+                np.float64,
+                b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 5), }",
+                bytes(40),
+            ),
+        )
+    ),
+    (
+        "activitynet",
+        "json",
+        UNTRIMMED,
+        (
+            b'{"csv_header":true,"duration_frames":60,"duration_s":2.5,"feature_frames":48,'
+            b'"fps":24.0,"id":"v_test2","origin":"anno.json:2","rfps":0.0,'
+            b'"segment_labels":["Drinking beer"],"segments":[[1.0,2.5]],' + _NO_VIDEO + b"}"
+        ),
+    ),
+    (
+        "activitynet",
+        "frames.npy",
+        empty_frame_table(),
+        _NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }" + b" " * 58 + b"\n",
+    ),
+    (
+        "activitynet",
+        "feature.npy",
+        np.array([[1.0]], dtype=np.float32),
+        _NPY
+        + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }"
+        + b" " * 58
+        + b"\n\0\0\x80\x3f",
+    ),
+    *((task, part, b"\0", b"\0") for task in ("ava", "activitynet") for part in VIDEO_SUFFIXES),
     (
         "skeleton",
         "json",

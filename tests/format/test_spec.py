@@ -13,6 +13,8 @@ from clipshards.packer.format import frame_table, names
 from clipshards.packer.format.canonical import check_schema, decode_json
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.index import INDEX_FORMAT, PartColumns, ShardIndex
+from clipshards.packer.format.json_activitynet import ActivityNetJson
+from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
 from clipshards.packer.format.json_parts import (
     AudioJson,
     RawframesJson,
@@ -44,6 +46,7 @@ TYPES: dict[str, Any] = {
     "object of text": dict,
     "two integers": (int, int),
     "list of objects": [dict],
+    "list of two floats": [(float, float)],
     "object of integers": dict,
     "list": list,
     "list of text": [str],
@@ -151,6 +154,23 @@ def test_the_fields_of_json_are_specified() -> None:
     value = decode_json(folder.encode(), where="made here")
     check_table([*common, *tables("5.6")[0]], value)
     check_table(tables("5.6")[1], value["stretches"][0])
+    moment = KeyFrameJson(timestamp=9, frame=0, persons=1, labels=1, proposals=-1, scored=False)
+    clip = AvaJson(
+        id="a", origin="b:1", video_id="a", fps=30.0, timestamp_start=0, clip_frames=64,
+        first_frame=0, source_frames=1, filename_tmpl="", start_index=0, key_frames=(moment,),
+        video=VideoInfo(frames=1, frame_table="decode"),
+    )  # fmt: skip
+    value = decode_json(clip.encode(), where="made here")
+    names, moments, _ = tables("5.7")
+    check_table([*common, *names], value)
+    check_table(moments, value["key_frames"][0])
+    untrimmed = ActivityNetJson(
+        id="a", origin="b:1", segments=((0.5, 1.5),), segment_labels=("run",), duration_s=2.0,
+        duration_frames=50, feature_frames=48, fps=25.0, rfps=1.0, csv_header=True,
+        video=VideoInfo(),
+    )  # fmt: skip
+    value = decode_json(untrimmed.encode(), where="made here")
+    check_table([*common, *tables("5.8")[0]], value)
 
 
 def test_the_fields_of_a_video_are_specified() -> None:
@@ -195,6 +215,7 @@ def test_the_parts_of_every_task_are_specified() -> None:
         task = TASKS[row[0].strip("`")]
         listed = [tuple(re.findall(r"`([\w.]+)`", cell)) for cell in row[1:4]]
         assert listed == [task.required, task.optional, task.media]
+        assert row[3].endswith("none") == (not task.media_required)
         assert (row[4] == "1") == task.one_item
 
 

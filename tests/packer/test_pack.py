@@ -68,6 +68,7 @@ def test_records_come_back_as_the_list_holds_them(
         shards=len(list((out / "train").glob("*.tar"))),
         shards_made=report.shards,
         bytes=sum(file.stat().st_size for file in (out / "train").glob("*.tar")),
+        source_bytes=0,
         content_digest=manifest_of(out).content_digest,
         warnings=(),
         seconds=report.seconds,

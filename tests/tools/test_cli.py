@@ -49,6 +49,8 @@ HELP = {
     ),
     ("pack", "rawframes"): ("ANNOTATION", "--with-offset", "--filename-tmpl", "--start-index"),
     ("pack", "skeleton"): ("ANNOTATION", "--source-split", "--valid-ratio", "--box-thr"),
+    ("pack", "ava"): ("ANNOTATION", "--proposals", "--group", "--clip-frames", "--custom-classes"),
+    ("pack", "activitynet"): ("ANNOTATION", "--feature-tmpl", "--video-tmpl", "--source-split"),
     ("pack", "audio"): ("ANNOTATION", "--media-root", "--multi-label"),
     ("extract-audio",): ("ROOT", "DST", "--ext", "--level", "--num-workers"),
     ("build-audio-features",): ("AUDIO_HOME", "SPECTROGRAM_DIR", "--part", "--num-workers"),

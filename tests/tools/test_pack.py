@@ -85,6 +85,7 @@ def test_the_report_comes_as_json(pack_list: Run, media_root: makers.MediaRoot) 
         "shards",
         "shards_made",
         "bytes",
+        "source_bytes",
         "content_digest",
         "warnings",
         "seconds",

@@ -10,6 +10,7 @@ from typing import Any
 
 from clipshards.packer.annotations.json_file import MAX_JSON_BYTES, JsonObject, read_json
 from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.records import ActivityNetRecord, Origin, Reject
 
 _PACKED_KEYS = {
@@ -28,7 +29,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class ActivityNetJson:
+class ActivityNetFile:
     """The videos of an ActivityNet annotation, in file order.
 
     Three layouts are read: MMAction2's (video name -> `duration_second`, `duration_frame`,
@@ -82,6 +83,12 @@ class ActivityNetJson:
                 yield record
         self.warnings.extend(notes.lines())
 
+    @property
+    def labels(self) -> LabelMode:
+        """`none`: segments are labelled by names, not by class ids."""
+        return "none"
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Return the labels of all segments, sorted by code point.
 
@@ -92,7 +99,7 @@ class ActivityNetJson:
             AnnotationError: As in iteration.
         """
         names: set[str] = set()
-        for entry in ActivityNetJson(self.file, max_bytes=self.max_bytes):
+        for entry in ActivityNetFile(self.file, max_bytes=self.max_bytes):
             if isinstance(entry, ActivityNetRecord):
                 names.update(entry.segment_labels)
         return tuple(sorted(names))

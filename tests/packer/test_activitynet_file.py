@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from clipshards.packer import AnnotationError, Origin, Reject
-from clipshards.packer.annotations.activitynet_json import ActivityNetJson
+from clipshards.packer.annotations.activitynet_file import ActivityNetFile
 from clipshards.packer.records import ActivityNetRecord
 
-Make = Callable[..., ActivityNetJson]
+Make = Callable[..., ActivityNetFile]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Return a function that writes an annotation and returns its reader."""
 
-    def make(value: Any, **options: Any) -> ActivityNetJson:
+    def make(value: Any, **options: Any) -> ActivityNetFile:
         file = tmp_path / "anno.json"
         text = value if isinstance(value, str) else json.dumps(value, indent=1)
         file.write_text(text, encoding="utf-8", newline="")
-        return ActivityNetJson(file, **options)
+        return ActivityNetFile(file, **options)
 
     return make
 
@@ -49,7 +49,7 @@ def official_of(subset: str | None = "training", **changes: Any) -> dict[str, An
     return entry | ({} if subset is None else {"subset": subset}) | changes
 
 
-def only(entries: ActivityNetJson) -> ActivityNetRecord | Reject:
+def only(entries: ActivityNetFile) -> ActivityNetRecord | Reject:
     (found,) = entries
     return found
 
@@ -299,13 +299,13 @@ def test_name_that_no_file_can_have_is_rejected(make: Make, name: str) -> None:
 @pytest.mark.parametrize("option", ["feature_tmpl", "video_tmpl"])
 def test_template_is_checked_when_made(option: str, template: str) -> None:
     with pytest.raises(ValueError, match=f"^{option} "):
-        ActivityNetJson("anno.json", **{option: template})  # type: ignore[arg-type]
+        ActivityNetFile("anno.json", **{option: template})  # type: ignore[arg-type]
 
 
 def test_one_template_is_needed() -> None:
     with pytest.raises(ValueError, match="expected one of them"):
-        ActivityNetJson("anno.json", feature_tmpl="")
-    assert ActivityNetJson("anno.json", feature_tmpl="", video_tmpl="{}.mp4").feature_tmpl == ""
+        ActivityNetFile("anno.json", feature_tmpl="")
+    assert ActivityNetFile("anno.json", feature_tmpl="", video_tmpl="{}.mp4").feature_tmpl == ""
 
 
 def test_videos_alone_have_no_features(make: Make) -> None:
@@ -329,7 +329,7 @@ def test_class_names_are_those_of_all_subsets(make: Make) -> None:
         },
         source_split="training",
     )
-    assert entries.class_names() == ("B", "a", "b", "\u00e9")
+    assert entries.class_names == ("B", "a", "b", "\u00e9")
     assert entries.warnings == []
 
 
@@ -379,7 +379,7 @@ def test_any_number_of_unknown_keys_makes_few_warnings(make: Make) -> None:
 
 
 def test_real_annotation_of_mmaction2_is_read(shared_data: Path) -> None:
-    entries = ActivityNetJson(shared_data / "activitynet" / "anno.json")
+    entries = ActivityNetFile(shared_data / "activitynet" / "anno.json")
     assert list(entries) == [
         ActivityNetRecord(
             segments=((1.0, 2.0),),
@@ -407,11 +407,11 @@ def test_real_annotation_of_mmaction2_is_read(shared_data: Path) -> None:
         ),
     ]
     assert entries.warnings == []
-    assert entries.class_names() == ("Arm wrestling", "Drinking beer")
+    assert entries.class_names == ("Arm wrestling", "Drinking beer")
 
 
 def test_real_annotation_in_the_official_layout_is_read(shared_data: Path) -> None:
-    entries = ActivityNetJson(
+    entries = ActivityNetFile(
         shared_data / "activitynet" / "official_style_gt.json", source_split="validation"
     )
     first, second = entries

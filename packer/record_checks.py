@@ -1,0 +1,166 @@
+"""What must hold for a record of each class, whoever made it, before its media are opened.
+
+Each function returns the record with plain labels, and raises AnnotationError for what
+cannot be packed, TypeError for a field of another type.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from clipshards.packer.annotations.rawframe_list import check_rate, is_flow
+from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.labels import LabelRule
+from clipshards.packer.records import (
+    ActivityNetRecord,
+    AudioRecord,
+    AvaRecord,
+    FrameRange,
+    KeyFrame,
+    RawframesRecord,
+    SkeletonRecord,
+    VideoRecord,
+)
+from clipshards.packer.skeletons import check_skeleton as skeleton_fault
+
+
+def check_video(record: VideoRecord, rule: LabelRule) -> VideoRecord:
+    """Check a video."""
+    if not record.path:
+        raise AnnotationError(f"expected a path, got {record.path!r}")
+    return replace(record, labels=rule.check(record.labels))
+
+
+def check_skeleton(record: SkeletonRecord, rule: LabelRule) -> SkeletonRecord:
+    """Check skeletons; arrays in a file of their own are checked when it is opened."""
+    fault = "expected an id, got ''" if not record.id else skeleton_fault(record)
+    if fault:
+        raise AnnotationError(fault)
+    return replace(record, labels=rule.check(record.labels))
+
+
+def check_audio(record: AudioRecord, rule: LabelRule) -> AudioRecord:
+    """Check a video's sound."""
+    if not record.path:
+        raise AnnotationError(f"expected a path, got {record.path!r}")
+    if type(record.total_frames) is not int:
+        raise TypeError(f"total_frames: expected a whole number, got {record.total_frames!r}")
+    if not 1 <= record.total_frames < 2**63:
+        raise AnnotationError(f"expected total_frames of 1 or more, got {record.total_frames}")
+    return replace(record, labels=rule.check(record.labels))
+
+
+def check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord:
+    """Check a folder of frames and its stretches."""
+    if not record.folder or not record.ranges:
+        raise AnnotationError(f"expected a folder and its ranges, got {record!r}")
+    try:
+        is_flow(record.filename_tmpl)
+        check_rate(record.rate)
+    except ValueError as exc:
+        raise AnnotationError(str(exc)) from exc
+    for stretch in record.ranges:
+        if not isinstance(stretch, FrameRange):
+            raise TypeError(f"ranges: expected a FrameRange, got {stretch!r}")
+        counts = (stretch.offset, stretch.total_frames, record.start_index)
+        if any(type(count) is not int for count in counts):
+            raise TypeError(f"ranges: expected whole numbers, got {stretch!r}")
+        if min(counts) < 0 or not stretch.total_frames:
+            raise AnnotationError(f"expected frames counted from 0, at least one, got {stretch!r}")
+    ranges = (replace(stretch, labels=rule.check(stretch.labels)) for stretch in record.ranges)
+    return replace(record, ranges=tuple(ranges))
+
+
+def check_ava(record: AvaRecord, rule: LabelRule) -> AvaRecord:
+    """Check annotated moments, their boxes and actions."""
+    if not record.path or not record.id or not record.key_frames:
+        raise AnnotationError(f"expected a path, an id and key frames, got {record.path!r}")
+    _check_whole(record.timestamp_start, "timestamp_start")
+    _check_whole(record.clip_frames, "clip_frames")
+    _check_whole(record.start_index, "start_index")
+    _check_floats((record.fps, record.rate), "fps, rate")
+    if record.clip_frames < 1 or record.start_index < 0 or not record.fps > 0:
+        raise AnnotationError(
+            f"expected clip_frames, fps above 0 and a start_index, got {record.clip_frames}, "
+            f"{record.fps}, {record.start_index}"
+        )
+    try:
+        check_rate(record.rate)
+        if record.filename_tmpl and is_flow(record.filename_tmpl):
+            raise AnnotationError(f"expected a template of pictures, got {record.filename_tmpl!r}")
+    except ValueError as exc:
+        raise AnnotationError(str(exc)) from exc
+    moments = tuple(_checked_moment(moment, rule) for moment in record.key_frames)
+    return replace(record, key_frames=moments)
+
+
+def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
+    _check_whole(moment.timestamp, "timestamp")
+    _check_whole(moment.rows, "rows")
+    where = f"timestamp {moment.timestamp}"
+    persons = len(moment.labels)
+    expected = {"boxes": (persons, 4), "entity_ids": (persons,)}
+    for name, shape in expected.items():
+        array = getattr(moment, name)
+        dtype = np.float64 if name == "boxes" else np.int64
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+            raise AnnotationError(f"{where}: expected {name} of shape {shape}, {np.dtype(dtype)}")
+    proposals: Any = moment.proposals
+    if proposals is not None and (
+        not isinstance(proposals, np.ndarray)
+        or proposals.dtype != np.float64
+        or proposals.ndim != 2
+        or proposals.shape[1] not in (4, 5)
+    ):
+        raise AnnotationError(f"{where}: expected proposals of shape (n, 4) or (n, 5), float64")
+    for name, boxes in (("boxes", moment.boxes), ("proposals", proposals)):
+        # NaN fails every comparison.
+        if boxes is not None and not ((boxes[:, :4] >= 0) & (boxes[:, :4] <= 1)).all():
+            raise AnnotationError(f"{where}: expected {name} in fractions of the picture")
+    if not persons or moment.rows < 1:
+        raise AnnotationError(f"{where}: expected at least one person and row")
+    return replace(moment, labels=tuple(rule.check(labels) for labels in moment.labels))
+
+
+def check_activitynet(record: ActivityNetRecord, _rule: LabelRule) -> ActivityNetRecord:
+    """Check an untrimmed video and its segments."""
+    if not record.id or not (record.features or record.video):
+        raise AnnotationError("expected an id, and features or a video")
+    for name in ("duration_frames", "feature_frames"):
+        _check_whole(getattr(record, name), name)
+    _check_floats((record.duration_s, record.fps, record.rfps), "duration_s, fps, rfps")
+    counts = (record.duration_frames, record.feature_frames, record.fps, record.rfps)
+    if not record.duration_s > 0 or not min(counts) >= 0:
+        raise AnnotationError(
+            f"expected a duration above 0, counts and rates, got {record.duration_s}, {counts}"
+        )
+    if len(record.segments) != len(record.segment_labels):
+        raise AnnotationError(
+            f"{len(record.segments)} segments with {len(record.segment_labels)} labels"
+        )
+    for label in record.segment_labels:
+        if type(label) is not str:
+            raise TypeError(f"segment_labels: expected text, got {label!r}")
+    for segment in record.segments:
+        _check_floats(segment, "segments")
+        start, end = segment
+        if not 0 <= start < end:
+            raise AnnotationError(f"expected segments from a start to a later end, got {segment}")
+    return record
+
+
+def _check_whole(value: object, name: str) -> None:
+    if type(value) is not int:
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if not -(2**63) <= value < 2**63:
+        raise AnnotationError(f"{name}: expected a number of 64 bits, got {value}")
+
+
+def _check_floats(values: Iterable[Any], names: str) -> None:
+    for value in values:
+        if type(value) is not float:
+            raise TypeError(f"{names}: expected floats, got {value!r}")
+        if not np.isfinite(value):
+            raise AnnotationError(f"{names}: expected finite numbers, got {value}")

@@ -1,0 +1,58 @@
+"""An untrimmed video becomes a sample: its segments, its features, and maybe the video."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.json_activitynet import ActivityNetJson
+from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.media.features import read_features
+from clipshards.packer.records import ActivityNetRecord
+from clipshards.packer.samples.base import Material, Sample, make_sample
+from clipshards.packer.samples.video import read_video
+
+
+def activitynet_parts(records: Iterable[ActivityNetRecord]) -> tuple[str, ...]:
+    """Return the optional parts that a split of these records must have.
+
+    Raises:
+        ValueError: Some have features or a video and others have not.
+    """
+    kinds = {(bool(record.video), bool(record.features)) for record in records}
+    if len(kinds) != 1:
+        raise ValueError("expected features of all videos or of none, and videos of all or none")
+    ((video, features),) = kinds
+    return (*(("frames.npy",) if video else ()), *(("feature.npy",) if features else ()))
+
+
+def make_activitynet_sample(record: ActivityNetRecord, material: Material) -> Sample:
+    """Return the sample of an untrimmed video.
+
+    Raises:
+        MediaError: Features or video are missing or broken.
+    """
+    values: dict[str, Any] = {}
+    info = VideoInfo()
+    header = False
+    if record.video:
+        part, data, info, table = read_video(record.video, material)
+        values |= {"frames.npy": table, part: data}
+    if record.features:
+        data = material.root.read(record.features)
+        values["feature.npy"], header = read_features(data, record.features)
+        if not len(values["feature.npy"]):
+            raise MediaError(f"{record.features!r}: expected at least one row of features")
+    about = ActivityNetJson(
+        id=record.id,
+        origin=str(record.origin),
+        segments=record.segments,
+        segment_labels=record.segment_labels,
+        duration_s=record.duration_s,
+        duration_frames=record.duration_frames,
+        feature_frames=record.feature_frames,
+        fps=record.fps,
+        rfps=record.rfps,
+        csv_header=header,
+        video=info,
+    )
+    return make_sample("activitynet", about, values)

@@ -1,0 +1,178 @@
+"""Annotated moments of a video become a sample: boxes, actions, and the frames around them."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.frame_table import FrameTable
+from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
+from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.records import AvaRecord, FrameRange, KeyFrame
+from clipshards.packer.samples.base import Material, Sample, make_sample
+from clipshards.packer.samples.video import video_part
+
+if TYPE_CHECKING:
+    from clipshards.packer.media.cut import VideoCutter
+
+
+def ava_parts(records: Iterable[AvaRecord]) -> tuple[str, ...]:
+    """Return the optional parts that a split of these records must have."""
+    proposed = any(
+        moment.proposals is not None for record in records for moment in record.key_frames
+    )
+    return ("proposals.npy",) if proposed else ()
+
+
+class _Media(NamedTuple):
+    """The stored frames of a sample."""
+
+    part: str
+    data: bytes
+    info: VideoInfo
+    table: FrameTable
+    first_frame: int
+    source_frames: int
+    frames: list[int]
+    """Of each key frame, its number in the source."""
+
+
+def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
+    """Return the sample of annotated moments.
+
+    Raises:
+        MediaError: The media is missing or broken, a moment lies outside of it, or the clip
+            cannot be cut out of it without loss.
+    """
+    try:
+        take = _from_frames if record.filename_tmpl else _from_video
+        media = take(record, material)
+    except MediaError as exc:
+        raise MediaError(f"{record.path!r}: {exc}") from exc
+    moments = record.key_frames
+    about = AvaJson(
+        id=record.id,
+        origin=str(record.origin),
+        video_id=record.video_id,
+        fps=record.fps,
+        timestamp_start=record.timestamp_start,
+        clip_frames=record.clip_frames,
+        first_frame=media.first_frame,
+        source_frames=media.source_frames,
+        filename_tmpl=record.filename_tmpl,
+        start_index=record.start_index,
+        key_frames=tuple(
+            KeyFrameJson(
+                timestamp=moment.timestamp,
+                frame=frame,
+                persons=len(moment.boxes),
+                labels=sum(map(len, moment.labels)),
+                proposals=-1 if moment.proposals is None else len(moment.proposals),
+                scored=moment.proposals is not None and moment.proposals.shape[1] == 5,
+            )
+            for moment, frame in zip(moments, media.frames, strict=True)
+        ),
+        video=media.info,
+    )
+    values: dict[str, Any] = {
+        "frames.npy": media.table,
+        "boxes.npy": np.concatenate([moment.boxes for moment in moments]),
+        "labels.npy": _label_rows(moments),
+        "entity_ids.npy": np.concatenate([moment.entity_ids for moment in moments]),
+        media.part: media.data,
+    }
+    if "proposals.npy" in material.optional:
+        values["proposals.npy"] = np.concatenate([_proposals(moment) for moment in moments])
+    return make_sample("ava", about, values)
+
+
+def _label_rows(moments: Iterable[KeyFrame]) -> Any:
+    """Return (row of the person, action id) of all persons, int64 (n, 2)."""
+    persons = [labels for moment in moments for labels in moment.labels]
+    rows = [(row, label) for row, labels in enumerate(persons) for label in labels]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _proposals(moment: KeyFrame) -> Any:
+    """Return the proposals of a moment, float64 (n, 5); without scores the last column is 0."""
+    if moment.proposals is None:
+        return np.empty((0, 5))
+    missing = np.zeros((len(moment.proposals), 5 - moment.proposals.shape[1]))
+    return np.concatenate([moment.proposals, missing], axis=1)
+
+
+def _from_video(record: AvaRecord, material: Material) -> _Media:
+    # PyAV is loaded with the first video that is opened, not with the package.
+    from clipshards.packer.media.cut import clip_around, frame_at
+
+    part = video_part(record.path)
+    cutter = _cutter(material.root, record.path)
+    scan = cutter.scan
+    total = scan.info.frames
+    frames = []
+    for moment in record.key_frames:
+        since_start = moment.timestamp - record.timestamp_start
+        # One frame a timestamp: the timestamp is the number of the frame (MultiSports).
+        frame = since_start if record.fps == 1 else frame_at(scan, since_start)
+        if not 0 <= frame < total:
+            raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {total}")
+        frames.append(frame)
+    if record.whole:
+        data = material.root.read(record.path)
+        return _Media(part, data, scan.info, scan.table, 0, total, frames)
+    around = [
+        clip_around(frame, total_frames=total, clip_frames=record.clip_frames) for frame in frames
+    ]
+    cut = cutter.cut(min(start for start, _ in around), max(stop for _, stop in around))
+    return _Media("mp4", cut.data, cut.scan.info, cut.scan.table, cut.first_frame, total, frames)
+
+
+@lru_cache(maxsize=1)
+def _cutter(root: MediaRoot, path: str) -> "VideoCutter":
+    """Return the cutter of a video; the moments of one come one behind the other."""
+    from clipshards.packer.media.cut import VideoCutter
+
+    return VideoCutter(root.read(path))
+
+
+def _from_frames(record: AvaRecord, material: Material) -> _Media:
+    # PyAV and Pillow are loaded with the first folder that is opened, not with the package.
+    from clipshards.packer.media.cut import clip_around
+    from clipshards.packer.media.stills import check_stills, list_frames, mux_stills
+
+    listed = list_frames(
+        material.root,
+        record.path,
+        record.filename_tmpl,
+        start_index=record.start_index,
+        ranges=(FrameRange(total_frames=1),),
+        exact=False,
+    )
+    if "" not in listed:
+        raise MediaError("expected pictures, got a template of flow")
+    names = listed[""]
+    frames = [
+        round((moment.timestamp - record.timestamp_start) * record.fps)
+        for moment in record.key_frames
+    ]
+    for moment, frame in zip(record.key_frames, frames, strict=True):
+        if not 0 <= frame < len(names):
+            raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {len(names)}")
+    start, stop = 0, len(names)
+    if not record.whole:
+        around = [
+            clip_around(frame, total_frames=stop, clip_frames=record.clip_frames)
+            for frame in frames
+        ]
+        start = min(first for first, _ in around)
+        # MMAction2 adds the start index twice, and so reads that many frames later.
+        stop = min(max(last for _, last in around) + record.start_index, len(names))
+    chosen = names[start:stop]
+    files = [material.root.read(f"{record.path}/{name}") for name in chosen]
+    stills = mux_stills(files, names=chosen, rate=record.rate)
+    if material.recipe.frame_table == "decode":
+        check_stills(files, names=chosen)
+    return _Media("mp4", stills.data, stills.info, stills.table, start, len(names), frames)
