@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from clipshards.packer.annotations.rawframe_list import check_rate, is_flow
+from clipshards.packer.annotations.rawframe_list import check_rate
 from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.records import (
     ActivityNetRecord,

@@ -70,7 +70,7 @@ OUTSIDE = {
     "google_crc32c": ["clipshards.packer.format"],
     "boto3": ["clipshards.packer.storage"],
     "botocore": ["clipshards.packer.storage"],
-    "PIL": ["clipshards.packer.frames"],
+    "PIL": ["clipshards.packer.frames", "clipshards.packer.media"],
     "av": ["clipshards.packer.frames", "clipshards.packer.media"],
     "librosa": ["clipshards.packer.media"],
     "torch": ["clipshards.readers.data", "clipshards.readers.collate"],

@@ -1,6 +1,7 @@
 """`clipshards show`: one sample, as it stands in its shard."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,16 @@ from clipshards.tools.printing import print_json, print_pairs
 @click.argument("location")
 @click.argument("key_or_id")
 @click.option("--split", help="One split; default: look in all.")
+@click.option(
+    "--extract",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also write the sample's files into FOLDER, raw frames under their own names.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> None:
+def show(
+    location: str, key_or_id: str, split: str | None, extract: Path | None, as_json: bool
+) -> None:
     """Print the samples at LOCATION whose key or id is KEY_OR_ID.
 
     The key is the name inside the shard, as train-00000017; the id is your own name of
@@ -21,6 +30,7 @@ def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> Non
     """
     from clipshards.packer.format.errors import NotFoundError
     from clipshards.packer.storage import open_storage
+    from clipshards.readers.extract import extract_sample
     from clipshards.readers.split import open_dataset, split_names
 
     names = split_names(open_storage(location)) if split is None else [split]
@@ -28,7 +38,13 @@ def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> Non
     rejects = []
     for name in names:
         opened = open_dataset(location, split=name)
-        found += [_describe(opened, place.shard, place.sample) for place in opened.find(key_or_id)]
+        for place in opened.find(key_or_id):
+            sample = _describe(opened, place.shard, place.sample)
+            if extract is not None:
+                raw = opened.read_sample(place.shard, place.sample)
+                written = extract_sample(raw, opened.manifest.task, extract)
+                sample["extracted"] = [str(path) for path in written]
+            found.append(sample)
         rejects += [
             f"{row.key}: rejected: {row.origin}: {row.message}"
             for row in opened.read_rejects()
@@ -52,6 +68,8 @@ def show(location: str, key_or_id: str, split: str | None, as_json: bool) -> Non
                 *_told(sample["json"]),
             ]
         )
+        if extract is not None:
+            click.echo(f"{len(sample['extracted'])} files written to {extract / sample['key']}")
 
 
 def _part_text(part: dict[str, Any]) -> str:
@@ -82,6 +100,8 @@ def _describe(split: Any, shard: int, sample: int) -> dict[str, Any]:
     about = decode_json(raw.parts["json"], where=raw.where)
     about.get("video", {}).pop("extradata", None)  # bytes for the decoder, of no use to the eye
     labels = [label for labels in values["json"].label_lists for label in labels]
+    if "labels.npy" in values:
+        labels = sorted(set(values["labels.npy"][:, 1].tolist()))
     return {
         "key": raw.key,
         "id": about["id"],

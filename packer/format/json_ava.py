@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.video import VideoInfo
 
 
@@ -139,5 +140,10 @@ class AvaJson:
             or stored.stop > max(value["source_frames"], 0)
         ):
             raise FormatError(f"{where}: a count is out of range")
+        try:
+            if value["filename_tmpl"] and is_flow(value["filename_tmpl"]):
+                raise FormatError(f"{where}: expected a template of pictures")
+        except ValueError as exc:
+            raise FormatError(f"{where}: {exc}") from exc
         moments = tuple(KeyFrameJson(**moment) for moment in value["key_frames"])
         return cls(**(value | {"key_frames": moments, "video": video}))

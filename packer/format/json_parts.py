@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.video import VideoInfo
 
 
@@ -349,6 +350,10 @@ class RawframesJson:
                 )
         if not stretches or value["start_index"] < 0:
             raise FormatError(f"{where}: no stretches, or a start index below 0")
+        try:
+            is_flow(value["filename_tmpl"])
+        except ValueError as exc:
+            raise FormatError(f"{where}: {exc}") from exc
         return cls(**(value | {"stretches": tuple(stretches), "video": video}))
 
 

@@ -4,6 +4,7 @@ import colorsys
 import math
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,6 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
 
 _SOUND_RATE_HZ = 44100
 _SOUND_CHUNK = 1024
@@ -66,6 +68,14 @@ def write_video(
         container.mux(video.encode(None))
         if audio is not None:
             _write_tone(container, audio, samples=frames * _SOUND_RATE_HZ // rate, seed=seed)
+
+
+def write_stills(folder: Path, *, frames: int, width: int, height: int, seed: int = 0) -> None:
+    """Write the pictures of such a video as `img_00001.jpg`, ... into a folder that exists."""
+    painter = _Painter(width, height, seed)
+    for number in range(frames):
+        image = Image.fromarray(painter.picture(number / 25))
+        image.save(folder / f"img_{number + 1:05}.jpg", quality=90)
 
 
 def _add_video(container: OutputContainer, width: int, height: int, rate: int) -> VideoStream:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from clipshards.packer.annotations.rawframe_list import is_flow
 from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.json_parts import RawframesJson, StretchJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS

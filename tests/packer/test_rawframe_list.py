@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipshards.packer.annotations.rawframe_list import RawframeList, frame_name, is_flow
+from clipshards.packer.annotations.rawframe_list import RawframeList
 from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.format.frame_names import frame_name, is_flow
 from clipshards.packer.records import FrameRange, Origin, RawframesRecord, Reject
 
 

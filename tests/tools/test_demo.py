@@ -25,6 +25,9 @@ def test_the_demo_runs_and_its_advice_works(
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "whole: " in done.stdout
+    for split in ("train", "val", "rawframes", "skeleton", "audio", "ava", "activitynet"):
+        assert re.search(rf"^   {split} +([0-9]+) of \1 entries in ", done.stdout, re.MULTILINE)
+    assert "rawframes   frames (4, 8, 120, 160, 3), label (4,)" in done.stdout
     assert len(re.findall(r"epoch [01]: 24 clips, [0-9]+ a second", done.stdout)) == 2
     assert (tmp_path / "made here" / "shards" / "train" / "manifest.json").exists()
     advice = [
@@ -61,12 +64,12 @@ def test_the_demo_runs_in_an_empty_folder_and_again(
 ) -> None:
     made: list[Path] = []
 
-    def stop(media: Path, split: str, count: int) -> Path:
-        made.append(media)
-        (media / split).mkdir(parents=True, exist_ok=True)
+    def stop(folder: Path) -> Path:
+        made.append(folder)
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "_generate", stop)
     for _ in range(2):
         assert run("demo", "--out", tmp_path)[0] == 130
-    assert made == [tmp_path / "videos"] * 2
+    assert made == [tmp_path] * 2

@@ -1,0 +1,56 @@
+"""Taking a sample's files out again, under names that cannot leave the folder given."""
+
+from pathlib import Path
+
+from clipshards.packer.format.errors import FormatError, StorageError
+from clipshards.packer.format.frame_names import frame_name
+from clipshards.packer.format.json_parts import RawframesJson
+from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
+from clipshards.packer.format.tasks import TASKS
+from clipshards.readers.split import RawSample
+
+
+def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
+    """Write the files of a sample below `folder`; return their paths.
+
+    They stand in a folder called after the sample's key: raw frames under their old names,
+    bit for bit; else each part as a file.
+
+    Raises:
+        FormatError: A part breaks the format, or a name leads out of the folder.
+        StorageError: A file cannot be written, or stands there already.
+    """
+    values = TASKS[task].decode_all(raw.parts, where=raw.where)
+    files = _frames(values) if task == "rawframes" else raw.parts
+    written = []
+    for name, data in files.items():
+        path = folder / raw.key / name
+        if not path.resolve().is_relative_to(folder.resolve() / raw.key) or "/" in raw.key:
+            raise FormatError(f"{raw.where}: {name!r} leads out of the folder")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(data)
+        except OSError as exc:
+            raise StorageError(f"{path}: cannot be written: {exc.strerror}") from exc
+        written.append(path)
+    return written
+
+
+def _frames(values: dict[str, object]) -> dict[str, bytes]:
+    """Return name and bytes of each file of a folder of frames."""
+    # Pillow comes with it, which nothing but raw frames needs.
+    from clipshards.packer.frames.stills import split_stills
+
+    about = values["json"]
+    assert isinstance(about, RawframesJson)
+    files = {}
+    for videos, tables in RAWFRAMES_VIDEOS.items():
+        for video, table in zip(videos, tables, strict=True):
+            if video not in values:
+                continue
+            axis = video[len("flow_")] if len(videos) == 2 else None
+            stills = split_stills(values[video], values[table])  # type: ignore[arg-type]
+            for number, data in enumerate(stills, start=about.start_index):
+                files[frame_name(about.filename_tmpl, number, axis)] = data
+    return files
