@@ -44,8 +44,25 @@ class JsonPart(Protocol):
         """
 
 
+class _LabelledItem:
+    """A sample with one item and one list of labels."""
+
+    __slots__ = ()
+    labels: tuple[int, ...]
+
+    @property
+    def items(self) -> int:
+        """See `JsonPart`."""
+        return 1
+
+    @property
+    def label_lists(self) -> Sequence[Sequence[int]]:
+        """See `JsonPart`."""
+        return (self.labels,)
+
+
 @dataclass(frozen=True, slots=True)
-class VideoJson:
+class VideoJson(_LabelledItem):
     """The `json` part of task `video`."""
 
     id: str
@@ -63,16 +80,6 @@ class VideoJson:
         "width": int,
         "height": int,
     }
-
-    @property
-    def items(self) -> int:
-        """See `JsonPart`."""
-        return 1
-
-    @property
-    def label_lists(self) -> Sequence[Sequence[int]]:
-        """See `JsonPart`."""
-        return (self.labels,)
 
     def summary(self) -> dict[str, Any]:
         """See `JsonPart`."""
@@ -106,7 +113,7 @@ class VideoJson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SkeletonJson:
+class SkeletonJson(_LabelledItem):
     """The `json` part of task `skeleton`."""
 
     id: str
@@ -149,16 +156,6 @@ class SkeletonJson:
         "absent": [str],
     }
 
-    @property
-    def items(self) -> int:
-        """See `JsonPart`."""
-        return 1
-
-    @property
-    def label_lists(self) -> Sequence[Sequence[int]]:
-        """See `JsonPart`."""
-        return (self.labels,)
-
     def summary(self) -> dict[str, Any]:
         """See `JsonPart`."""
         return {
@@ -198,7 +195,7 @@ class SkeletonJson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AudioJson:
+class AudioJson(_LabelledItem):
     """The `json` part of task `audio`."""
 
     id: str
@@ -217,16 +214,6 @@ class AudioJson:
         "labels": [int],
         "total_frames": int,
     }
-
-    @property
-    def items(self) -> int:
-        """See `JsonPart`."""
-        return 1
-
-    @property
-    def label_lists(self) -> Sequence[Sequence[int]]:
-        """See `JsonPart`."""
-        return (self.labels,)
 
     def summary(self) -> dict[str, Any]:
         """See `JsonPart`."""
