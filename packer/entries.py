@@ -1,12 +1,11 @@
 """Entries of any iterable of records, checked against what the split promises."""
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.labels import LabelRule
+from clipshards.packer.origins import as_unicode, check_text, plain_origin
 from clipshards.packer.record_kinds import RECORD_KINDS, RecordKind
 from clipshards.packer.records import Excluded, Origin, Record, Reject
 
@@ -63,48 +62,39 @@ def _check(
     kind: RecordKind | None,
     rule: LabelRule,
 ) -> Entry:
-    origin = _origin(value.origin, place)
+    origin = (
+        plain_origin(value.origin) if value.origin is not None else Origin("records", index=place)
+    )
     if isinstance(value, Reject):
-        _check_text(value, "message", "error", "id")
-        error = _as_unicode(value.error) or "AnnotationError"
-        reject = Reject(_as_unicode(value.message), error, _as_unicode(value.id), origin)
+        check_text(value, "message", "error", "id")
+        error = as_unicode(value.error) or "AnnotationError"
+        reject = Reject(as_unicode(value.message), error, as_unicode(value.id), origin)
         return Entry(ordinal, 1, reject)
     if isinstance(value, Excluded):
-        _check_text(value, "option", "id")
-        excluded = Excluded(_as_unicode(value.option), _as_unicode(value.id), origin)
+        check_text(value, "option", "id")
+        excluded = Excluded(as_unicode(value.option), as_unicode(value.id), origin)
         return Entry(ordinal, 1, excluded)
     assert kind is not None
-    texts = [field.name for field in fields(value) if field.type is str]
-    _check_text(value, *texts)
+    texts = _TEXTS[type(value)]
+    check_text(value, *texts)
     count = kind.entries(value)
     try:
         for name in texts:
             _check_unicode(name, getattr(value, name))
         checked = kind.check(value, rule)
     except AnnotationError as exc:
-        name = _as_unicode(kind.name(value))
+        name = as_unicode(kind.name(value))
         return Entry(ordinal, count, Reject(str(exc), "AnnotationError", name, origin))
-    return Entry(ordinal, count, replace(checked, origin=origin))
+    if checked.origin is not origin:
+        checked = replace(checked, origin=origin)
+    return Entry(ordinal, count, checked)
 
 
-def _origin(origin: Origin | None, place: int) -> Origin:
-    if origin is None:
-        return Origin("records", index=place)
-    if not isinstance(origin, Origin):
-        raise TypeError(f"origin: expected an Origin, got {origin!r}")
-    _check_text(origin, "file")
-    try:
-        line, index = operator.index(origin.line), operator.index(origin.index)
-    except TypeError as exc:
-        raise TypeError(f"origin: expected whole numbers, got {origin!r}") from exc
-    return Origin(_as_unicode(origin.file), line, index)
-
-
-def _check_text(value: Any, *names: str) -> None:
-    for name in names:
-        text = getattr(value, name)
-        if not isinstance(text, str):
-            raise TypeError(f"{name}: expected text, got {text!r}")
+_TEXTS = {
+    record: tuple(field.name for field in fields(record) if field.type is str)
+    for record in RECORD_KINDS
+}
+"""The fields of each record class that hold text."""
 
 
 def _check_unicode(name: str, text: str) -> None:
@@ -114,8 +104,3 @@ def _check_unicode(name: str, text: str) -> None:
         raise AnnotationError(f"{name}: expected valid Unicode, got {text!a}") from None
     if "\0" in text:
         raise AnnotationError(f"{name}: expected text without NUL characters, got {text!r}")
-
-
-def _as_unicode(text: str) -> str:
-    """Return text that can be stored: bytes that were no UTF-8 are spelled out."""
-    return text.encode(errors="backslashreplace").decode()

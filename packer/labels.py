@@ -20,7 +20,7 @@ class LabelRule:
     """Empty where any class id will do."""
 
     def check(self, labels: object) -> tuple[int, ...]:
-        """Return labels as plain integers.
+        """Return labels as plain integers; the same object where they are so already.
 
         Raises:
             TypeError: Not a sequence.
@@ -41,7 +41,7 @@ class LabelRule:
                 f"expected a class id below {len(self.class_names)} (class names given), "
                 f"got {beyond[0]}"
             )
-        return found
+        return labels if type(labels) is tuple and all(type(x) is int for x in labels) else found
 
 
 def _class_id(label: object) -> int:

@@ -22,12 +22,15 @@ class MediaRoot:
     allow_outside: bool = False
     """Let paths lead out of the root."""
     _root: bytes = field(init=False, repr=False)
+    _inside: bytes = field(init=False, repr=False)
+    """What paths inside the root begin with."""
 
     def __post_init__(self) -> None:
         # Names are UTF-8 on disk whatever the locale says, so paths are joined in bytes.
         root = os.fsencode(os.path.abspath(self.folder))  # noqa: PTH100 - links stay links
         # Two slashes in front stay two there, and are one in what `locate` compares with.
         object.__setattr__(self, "_root", b"/" + root.lstrip(b"/"))
+        object.__setattr__(self, "_inside", self._root.rstrip(b"/") + b"/")
 
     def locate(self, path: str) -> Path:
         """Return where the media of a record is.
@@ -35,6 +38,10 @@ class MediaRoot:
         Raises:
             MediaError: The path leaves the root, or is none.
         """
+        return Path(os.fsdecode(self._locate(path)))
+
+    def _locate(self, path: str) -> bytes:
+        # Path objects would cost more than opening and reading a small file.
         try:
             inside = path.encode()
         except UnicodeEncodeError:
@@ -42,15 +49,16 @@ class MediaRoot:
         if b"\0" in inside:
             raise MediaError(f"{path!a}: not the name of a file")
         full = os.path.normpath(os.path.join(self._root, inside))  # noqa: PTH118
-        if not self.allow_outside and os.path.commonpath((self._root, full)) != self._root:
+        full = b"/" + full.lstrip(b"/")  # two slashes in front stay two there as well
+        if not (self.allow_outside or full == self._root or full.startswith(self._inside)):
             raise MediaError(f"{path!r} leads out of the media root; allow that or correct it")
-        return Path(os.fsdecode(full))
+        return full
 
     def size(self, path: str) -> int | None:
         """Return the bytes of a file, or of all files in a folder; None if not to be had."""
         try:
-            place = self.locate(path)
-            found = place.stat()
+            place = self._locate(path)
+            found = os.stat(place)  # noqa: PTH116
             if not stat.S_ISDIR(found.st_mode):
                 return found.st_size
             with os.scandir(place) as entries:
@@ -84,16 +92,17 @@ class MediaRoot:
                 member can be.
         """
         try:
-            file = self.locate(path)
+            file = self._locate(path)
             # A pipe or a device would block, or never end.
-            found = file.stat()
+            found = os.stat(file)  # noqa: PTH116
             if not stat.S_ISREG(found.st_mode):
                 raise MediaError(f"{path!r}: not a regular file")
             if found.st_size > MAX_SIZE:
                 raise MediaError(
                     f"{path!r}: {found.st_size} bytes, a tar member holds at most {MAX_SIZE}"
                 )
-            data = file.read_bytes()
+            with open(file, "rb", buffering=0) as opened:  # noqa: PTH123
+                data = opened.read()
         except FileNotFoundError:
             raise MediaError(f"{path!r}: no such file under the media root") from None
         except OSError as exc:

@@ -168,7 +168,10 @@ def pack(
             storage,
             request,
             total,
-            {ordinal: kind.size(entry.value, root) for ordinal, entry in planned.items()},
+            {
+                ordinal: kind.size(entry.value, root, request.recipe)
+                for ordinal, entry in planned.items()
+            },
             kind,
             _families(kind, planned),
         )

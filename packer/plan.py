@@ -7,7 +7,7 @@ process can make it, make it again, or go on where another was killed.
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -153,14 +153,23 @@ def digest_of_entries(entries: Iterable[Entry]) -> str:
 
 def _as_json(value: Any) -> Any:
     """Return a JSON value that no two different records have in common."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     if isinstance(value, np.ndarray):
-        digest = sha256_hex(value.tobytes())
+        digest = sha256_hex(np.ascontiguousarray(value).data)
         return {"dtype": value.dtype.str, "shape": list(value.shape), "sha256": digest}
     if is_dataclass(value):
-        return [_as_json(getattr(value, field.name)) for field in fields(value)]
+        # mypy does not take a dataclass's type for hashable.
+        kind: Any = type(value)
+        return [_as_json(getattr(value, name)) for name in _field_names(kind)]
     if isinstance(value, tuple):
         return [_as_json(item) for item in value]
     return value
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def make_plan(

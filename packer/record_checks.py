@@ -4,16 +4,18 @@ Each function returns the record with plain labels, and raises AnnotationError f
 cannot be packed, TypeError for a field of another type.
 """
 
-from collections.abc import Iterable
+import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from clipshards.packer.annotations.rawframe_list import check_rate
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.format.frame_names import is_flow
+from clipshards.packer.format.json_parts import MAX_FRAMES
 from clipshards.packer.labels import LabelRule
+from clipshards.packer.origins import plain_origin
 from clipshards.packer.records import (
     ActivityNetRecord,
     AudioRecord,
@@ -26,12 +28,19 @@ from clipshards.packer.records import (
 )
 from clipshards.packer.skeletons import check_skeleton as skeleton_fault
 
+_Labelled = TypeVar("_Labelled", VideoRecord, SkeletonRecord, AudioRecord)
+
+
+def _with_labels(record: _Labelled, rule: LabelRule) -> _Labelled:
+    labels = rule.check(record.labels)
+    return record if labels is record.labels else replace(record, labels=labels)
+
 
 def check_video(record: VideoRecord, rule: LabelRule) -> VideoRecord:
     """Check a video."""
     if not record.path:
         raise AnnotationError(f"expected a path, got {record.path!r}")
-    return replace(record, labels=rule.check(record.labels))
+    return _with_labels(record, rule)
 
 
 def check_skeleton(record: SkeletonRecord, rule: LabelRule) -> SkeletonRecord:
@@ -39,7 +48,7 @@ def check_skeleton(record: SkeletonRecord, rule: LabelRule) -> SkeletonRecord:
     fault = "expected an id, got ''" if not record.id else skeleton_fault(record)
     if fault:
         raise AnnotationError(fault)
-    return replace(record, labels=rule.check(record.labels))
+    return _with_labels(record, rule)
 
 
 def check_audio(record: AudioRecord, rule: LabelRule) -> AudioRecord:
@@ -48,9 +57,11 @@ def check_audio(record: AudioRecord, rule: LabelRule) -> AudioRecord:
         raise AnnotationError(f"expected a path, got {record.path!r}")
     if type(record.total_frames) is not int:
         raise TypeError(f"total_frames: expected a whole number, got {record.total_frames!r}")
-    if not 1 <= record.total_frames < 2**63:
-        raise AnnotationError(f"expected total_frames of 1 or more, got {record.total_frames}")
-    return replace(record, labels=rule.check(record.labels))
+    if not 1 <= record.total_frames <= MAX_FRAMES:
+        raise AnnotationError(
+            f"expected total_frames from 1 to {MAX_FRAMES}, got {record.total_frames}"
+        )
+    return _with_labels(record, rule)
 
 
 def check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord:
@@ -70,7 +81,14 @@ def check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord
             raise TypeError(f"ranges: expected whole numbers, got {stretch!r}")
         if min(counts) < 0 or not stretch.total_frames:
             raise AnnotationError(f"expected frames counted from 0, at least one, got {stretch!r}")
-    ranges = (replace(stretch, labels=rule.check(stretch.labels)) for stretch in record.ranges)
+    ranges = (
+        replace(
+            stretch,
+            labels=rule.check(stretch.labels),
+            origin=None if stretch.origin is None else plain_origin(stretch.origin),
+        )
+        for stretch in record.ranges
+    )
     return replace(record, ranges=tuple(ranges))
 
 
@@ -81,8 +99,8 @@ def check_ava(record: AvaRecord, rule: LabelRule) -> AvaRecord:
     _check_whole(record.timestamp_start, "timestamp_start")
     _check_whole(record.clip_frames, "clip_frames")
     _check_whole(record.start_index, "start_index")
-    _check_floats((record.fps, record.rate), "fps, rate")
-    if record.clip_frames < 1 or record.start_index < 0 or not record.fps > 0:
+    fps, rate = _as_float(record.fps, "fps"), _as_float(record.rate, "rate")
+    if not 1 <= record.clip_frames <= MAX_FRAMES or record.start_index < 0 or not fps > 0:
         raise AnnotationError(
             f"expected clip_frames, fps above 0 and a start_index, got {record.clip_frames}, "
             f"{record.fps}, {record.start_index}"
@@ -94,7 +112,7 @@ def check_ava(record: AvaRecord, rule: LabelRule) -> AvaRecord:
     except ValueError as exc:
         raise AnnotationError(str(exc)) from exc
     moments = tuple(_checked_moment(moment, rule) for moment in record.key_frames)
-    return replace(record, key_frames=moments)
+    return replace(record, key_frames=moments, fps=fps, rate=rate)
 
 
 def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
@@ -131,11 +149,12 @@ def check_activitynet(record: ActivityNetRecord, _rule: LabelRule) -> ActivityNe
         raise AnnotationError("expected an id, and features or a video")
     for name in ("duration_frames", "feature_frames"):
         _check_whole(getattr(record, name), name)
-    _check_floats((record.duration_s, record.fps, record.rfps), "duration_s, fps, rfps")
-    counts = (record.duration_frames, record.feature_frames, record.fps, record.rfps)
-    if not record.duration_s > 0 or not min(counts) >= 0:
+    duration_s = _as_float(record.duration_s, "duration_s")
+    fps, rfps = _as_float(record.fps, "fps"), _as_float(record.rfps, "rfps")
+    counts = (record.duration_frames, record.feature_frames, fps, rfps)
+    if not duration_s > 0 or not min(counts) >= 0:
         raise AnnotationError(
-            f"expected a duration above 0, counts and rates, got {record.duration_s}, {counts}"
+            f"expected a duration above 0, counts and rates, got {duration_s}, {counts}"
         )
     if len(record.segments) != len(record.segment_labels):
         raise AnnotationError(
@@ -144,12 +163,12 @@ def check_activitynet(record: ActivityNetRecord, _rule: LabelRule) -> ActivityNe
     for label in record.segment_labels:
         if type(label) is not str:
             raise TypeError(f"segment_labels: expected text, got {label!r}")
-    for segment in record.segments:
-        _check_floats(segment, "segments")
-        start, end = segment
-        if not 0 <= start < end:
-            raise AnnotationError(f"expected segments from a start to a later end, got {segment}")
-    return record
+    segments = []
+    for start, end in record.segments:
+        segments.append((_as_float(start, "segments"), _as_float(end, "segments")))
+        if not 0 <= segments[-1][0] < segments[-1][1]:
+            raise AnnotationError(f"expected a segment's start before its end, got {segments[-1]}")
+    return replace(record, segments=tuple(segments), duration_s=duration_s, fps=fps, rfps=rfps)
 
 
 def _check_whole(value: object, name: str) -> None:
@@ -159,9 +178,14 @@ def _check_whole(value: object, name: str) -> None:
         raise AnnotationError(f"{name}: expected a number of 64 bits, got {value}")
 
 
-def _check_floats(values: Iterable[Any], names: str) -> None:
-    for value in values:
-        if type(value) is not float:
-            raise TypeError(f"{names}: expected floats, got {value!r}")
-        if not np.isfinite(value):
-            raise AnnotationError(f"{names}: expected finite numbers, got {value}")
+def _as_float(value: object, name: str) -> float:
+    """Return a finite number as a plain float."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise AnnotationError(f"{name}: expected a finite number, got {value}")
+    return number

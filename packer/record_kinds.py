@@ -6,6 +6,7 @@ from typing import Any
 
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.recipe import Recipe
 from clipshards.packer.record_checks import (
     check_activitynet,
     check_audio,
@@ -23,7 +24,7 @@ from clipshards.packer.records import (
     VideoRecord,
 )
 from clipshards.packer.samples.activitynet import activitynet_parts, make_activitynet_sample
-from clipshards.packer.samples.audio import make_audio_sample
+from clipshards.packer.samples.audio import audio_size, make_audio_sample
 from clipshards.packer.samples.ava import ava_parts, make_ava_sample
 from clipshards.packer.samples.base import Material, Sample
 from clipshards.packer.samples.rawframes import make_rawframes_sample, rawframes_parts
@@ -43,7 +44,7 @@ class RecordKind:
     """The user's own name of the sample."""
     entries: Callable[[Any], int]
     """Entries of the annotation that the record stands for."""
-    size: Callable[[Any, MediaRoot], int | None]
+    size: Callable[[Any, MediaRoot, Recipe], int | None]
     """Bytes of its parts, about; None where they are not to be had."""
     optional: Callable[[Iterable[Any]], tuple[str, ...]]
     """Optional parts that a split of these records must have."""
@@ -55,7 +56,7 @@ class RecordKind:
     """What a sample takes beside its size, about: headers, json, frame table."""
 
 
-def _skeleton_size(record: SkeletonRecord, root: MediaRoot) -> int | None:
+def _skeleton_size(record: SkeletonRecord, root: MediaRoot, _: Recipe) -> int | None:
     arrays = (record.keypoint, record.keypoint_score, record.frame_inds, record.box_score)
     size = sum(array.nbytes for array in arrays if array is not None)
     if not record.path:
@@ -64,7 +65,7 @@ def _skeleton_size(record: SkeletonRecord, root: MediaRoot) -> int | None:
     return None if file is None else size + file
 
 
-def _ava_size(record: AvaRecord, root: MediaRoot) -> int | None:
+def _ava_size(record: AvaRecord, root: MediaRoot, _: Recipe) -> int | None:
     size = root.size(record.path)
     if size is None or record.whole:
         return size
@@ -73,7 +74,7 @@ def _ava_size(record: AvaRecord, root: MediaRoot) -> int | None:
     return size // 300
 
 
-def _activitynet_size(record: ActivityNetRecord, root: MediaRoot) -> int | None:
+def _activitynet_size(record: ActivityNetRecord, root: MediaRoot, _: Recipe) -> int | None:
     sizes = [root.size(path) for path in (record.video, record.features) if path]
     return sum(size for size in sizes if size is not None) if None not in sizes else None
 
@@ -91,7 +92,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             check=check_video,
             name=lambda record: record.id or record.path,
             entries=lambda _: 1,
-            size=lambda record, root: root.size(record.path),
+            size=lambda record, root, _: root.size(record.path),
             optional=_nothing_optional,
             make=make_video_sample,
         ),
@@ -101,7 +102,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             check=check_rawframes,
             name=lambda record: record.id or record.folder,
             entries=lambda record: max(len(record.ranges), 1),
-            size=lambda record, root: root.size(record.folder),
+            size=lambda record, root, _: root.size(record.folder),
             optional=rawframes_parts,
             make=make_rawframes_sample,
         ),
@@ -122,7 +123,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             check=check_audio,
             name=lambda record: record.id or record.path,
             entries=lambda _: 1,
-            size=lambda record, root: root.size(record.path),
+            size=audio_size,
             optional=_nothing_optional,
             make=make_audio_sample,
             side_bytes=2048,

@@ -11,7 +11,7 @@ from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.samples.base import Sample
 from clipshards.packer.storage.base import Write
 
-_LARGE = 1 << 18
+_LARGE = 1 << 17
 
 
 class ShardWriter:
@@ -87,20 +87,20 @@ class ShardWriter:
         )
 
     def _add_member(self, name: str, data: bytes) -> int:
-        self._put(encode_header(name, len(data)))
-        self._put(data)
-        self._put(END[: padding(len(data))])
+        self._put(encode_header(name, len(data)), data, END[: padding(len(data))])
         return crc32c(data)
 
-    def _put(self, data: bytes) -> None:
-        self._place += len(data)
+    def _put(self, *pieces: bytes) -> None:
+        size = sum(map(len, pieces))
+        self._place += size
         # Small members are hashed and written in blocks: the calls would cost more than the bytes.
-        if len(data) >= _LARGE:
+        if size >= _LARGE:
             self._flush()
-            self._out(data)
+            for piece in pieces:
+                self._out(piece)
             return
-        self._pending.append(data)
-        self._pending_bytes += len(data)
+        self._pending += pieces
+        self._pending_bytes += size
         if self._pending_bytes >= _LARGE:
             self._flush()
 

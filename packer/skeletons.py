@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipshards.packer.format.errors import AnnotationError, MediaError
+from clipshards.packer.format.json_parts import MAX_FRAMES
 from clipshards.packer.records import SkeletonRecord
 
 ARRAY_KEYS = ("keypoint", "keypoint_score", "frame_inds", "box_score")
@@ -16,8 +17,8 @@ SHAPE_KEYS = {"img_shape": "image_shape", "original_shape": "original_shape"}
 """Keys of picture sizes in MMAction2's dicts, and the record's fields."""
 
 _FLOATS = ("float16", "float32", "float64")
+_FLOAT_CHARS = "efd"  # of these, in either byte order; the names take NumPy long to build
 _MAX_SHOWN = 80
-_MAX_FRAMES = 2**63
 
 
 def check_skeleton(record: SkeletonRecord) -> str:
@@ -76,7 +77,7 @@ def read_count(name: str, value: object) -> int:
         AnnotationError: Not a whole number of 1 or more.
     """
     number = as_integer(value)
-    if number is None or not 1 <= number < _MAX_FRAMES:
+    if number is None or not 1 <= number <= MAX_FRAMES:
         raise AnnotationError(f"expected {name} of 1 or more, got {shown(value)}")
     return number
 
@@ -90,7 +91,7 @@ def read_shape(name: str, value: object) -> tuple[int, int]:
     given = value.tolist() if isinstance(value, np.ndarray) and value.shape == (2,) else value
     if isinstance(given, tuple | list) and len(given) == 2:
         height, width = as_integer(given[0]), as_integer(given[1])
-        if height and width and 0 < height < _MAX_FRAMES and 0 < width < _MAX_FRAMES:
+        if height and width and 0 < height <= MAX_FRAMES and 0 < width <= MAX_FRAMES:
             return height, width
     raise AnnotationError(f"expected {name} (height, width) of 1 or more, got {shown(value)}")
 
@@ -134,7 +135,7 @@ def _is_compressed(record: SkeletonRecord) -> bool:
 
 
 def _frames_fault(record: SkeletonRecord) -> str:
-    if type(record.total_frames) is not int or not 1 <= record.total_frames < _MAX_FRAMES:
+    if type(record.total_frames) is not int or not 1 <= record.total_frames <= MAX_FRAMES:
         return f"expected total_frames of 1 or more, got {shown(record.total_frames)}"
     if record.keypoint is None and not record.path:
         return "expected keypoint, got none"
@@ -146,11 +147,11 @@ def _float_fault(name: str, array: object) -> str:
         return ""
     if not isinstance(array, np.ndarray):
         return f"{name}: expected an array, got {shown(array)}"
-    if array.dtype.name not in _FLOATS:
+    if array.dtype.char not in _FLOAT_CHARS:
         return f"{name}: expected one of {', '.join(_FLOATS)}, got {shown(array)}; convert it"
     if not array.size:
         return f"{name}: expected at least one number, got shape {array.shape}"
-    bad = array.size - int(np.isfinite(array).sum())
+    bad = array.size - np.count_nonzero(np.isfinite(array))
     return f"{name}: expected finite numbers, got NaN or infinity {bad} times" if bad else ""
 
 
@@ -235,7 +236,7 @@ def _valid_fault(record: SkeletonRecord) -> str:
     for pair in record.valid:
         if [type(part) for part in pair] != [float, int] or not math.isfinite(pair[0]):
             return f"valid: expected (threshold, frames), got {shown(pair)}"
-        if not 0 <= pair[1] < _MAX_FRAMES:
+        if not 0 <= pair[1] <= MAX_FRAMES:
             return f"valid: expected 0 frames or more, got {pair[1]}"
     if type(record.box_threshold) is not float or not 0 <= record.box_threshold <= 1:
         return f"box_threshold: expected a float from 0 to 1, got {shown(record.box_threshold)}"

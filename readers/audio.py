@@ -12,7 +12,10 @@ from clipshards.readers.split import RawSample
 
 
 class AudioItem(TypedDict):
-    """The sound of one video; features come whole whatever the clip."""
+    """The sound of one video; features come whole whatever the clip.
+
+    A sound that was kept beside them is not decoded: `Split.read_sample` gives its bytes.
+    """
 
     key: str
     """Key of the sample in the data set."""

@@ -10,7 +10,7 @@ from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
 from clipshards.readers.clips import Choose, FrameNumbers
-from clipshards.readers.split import RawSample
+from clipshards.readers.split import RawSample, check_item
 from clipshards.readers.video import decode_clip
 
 
@@ -59,6 +59,7 @@ def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]
     """
     values = TASKS["ava"].decode_all(raw.parts, where=raw.where)
     about: AvaJson = values["json"]
+    check_item(item, about, where=raw.where)
     moment = about.key_frames[item]
     before = about.key_frames[:item]
     # What the part holds of the clip's frames: near the video's ends they are fewer.

@@ -109,9 +109,9 @@ def verify(
             continue
         report.splits[name] = opened.manifest.content_digest
         report.findings += _check_split_files(storage, opened.manifest)
-        keys: set[str] = set()
+        seen = _Seen()
         for number in range(len(opened.manifest.shards)):
-            report.findings += _check_shard(opened, number, keys, report, tick)
+            report.findings += _check_shard(opened, number, seen, report, tick)
     for name in unfinished_splits(storage) if split is None else ():
         if any(is_shard_name(name, file) for file in storage.names(name)):
             message = f"shards without {MANIFEST_NAME}: packing has not ended, or it was lost"
@@ -162,10 +162,26 @@ def _check_split_files(storage: Storage, manifest: Manifest) -> Iterator[Finding
         yield Finding(split, REJECTS_NAME, "", "", str(exc))
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the shards of a split that were looked at hold."""
+
+    keys: set[str] = field(default_factory=set)
+    layout: tuple[str, ...] = ()
+    """Parts that their samples have; empty before the first sample."""
+
+
+def _layout(index: ShardIndex) -> tuple[str, ...]:
+    """Return the parts that all samples of the split must have as these do."""
+    media = task_named(index.task, where=index.split).media
+    single = tuple(name for name in index.parts if name not in media)
+    return single if len(single) == len(index.parts) else (*single, "media")
+
+
 def _check_shard(
-    split: Split, number: int, keys: set[str], report: VerifyReport, tick: Progress
+    split: Split, number: int, seen: _Seen, report: VerifyReport, tick: Progress
 ) -> Iterator[Finding]:
-    """Check one shard from its first byte to its last; `keys` are those of the shards before."""
+    """Check one shard from its first byte to its last, and against the shards before."""
     entry = split.manifest.shards[number]
     name = f"{split.name}/{entry.name}"
 
@@ -186,9 +202,14 @@ def _check_shard(
             index = split.read_index(number)
         except FormatError as exc:
             yield finding(str(exc))
-        for key in keys.intersection(index.keys) if index is not None else ():
-            yield finding("a sample of this key stands in another shard too", key)
-        keys.update(() if index is None else index.keys)
+        if index is not None and index.keys:
+            for key in seen.keys.intersection(index.keys):
+                yield finding("a sample of this key stands in another shard too", key)
+            seen.keys.update(index.keys)
+            seen.layout = seen.layout or _layout(index)
+            if _layout(index) != seen.layout:
+                parts = " ".join(_layout(index))
+                yield finding(f"samples of {parts}, those before have {' '.join(seen.layout)}")
         if index is None:
             yield from _walk_headers(reader, finding)
         else:
@@ -373,6 +394,9 @@ def _check_sample(
             yield finding(message, key, "json")
         if classes and max(labels, default=0) >= classes:
             yield finding(f"label {max(labels)} of {classes} classes", key, "json")
+    rows = values.get("labels.npy")
+    if classes and rows is not None and rows.ndim == 2 and rows[:, -1].max(initial=0) >= classes:
+        yield finding(f"action {rows[:, -1].max()} of {classes} classes", key, "labels.npy")
     said = {"id": about.id, "origin": about.origin, "items": about.items} | about.summary()
     listed = {"id": index.ids[row], "origin": index.origins[row], "items": index.items[row]}
     listed |= {name: column[row] for name, column in index.summary.items()}

@@ -10,7 +10,7 @@ from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
 from clipshards.readers.clips import Choose
-from clipshards.readers.split import RawSample
+from clipshards.readers.split import RawSample, check_item
 
 
 class RawframesItem(TypedDict):
@@ -50,6 +50,7 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
 
     values = TASKS["rawframes"].decode_all(raw.parts, where=raw.where)
     about: RawframesJson = values["json"]
+    check_item(item, about, where=raw.where)
     stretch = about.stretches[item]
     numbers = choose(stretch.total_frames)
     videos, tables = next(pair for pair in RAWFRAMES_VIDEOS.items() if pair[0][0] in values)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError, FormatError, NotFoundError
 from clipshards.packer.format.index import ShardIndex
+from clipshards.packer.format.json_parts import JsonPart
 from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
@@ -263,6 +264,16 @@ def _hint_inside(storage: Storage) -> str:
     """Return a hint for a location that is a split itself."""
     inside = storage.size(MANIFEST_NAME) is not None
     return "; this is one split, give the folder above it" if inside else ""
+
+
+def check_item(item: int, about: JsonPart, *, where: str) -> None:
+    """Check that a sample has the item that the index promises.
+
+    Raises:
+        FormatError: It has fewer.
+    """
+    if item >= about.items:
+        raise FormatError(f"{where}.json: {about.items} items, the index promises more")
 
 
 def _difference(data: bytes, size: int) -> str:

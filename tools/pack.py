@@ -169,12 +169,37 @@ def rawframes(
 @click.argument("annotation", type=annotation_file)
 @common_options()
 @label_options
-def audio(annotation: Path, multi_label: bool, unlabelled: bool, **common: Unpack[Common]) -> None:
+@click.option(
+    "--features",
+    type=click.Choice(["file", "compute"]),
+    default="file",
+    show_default=True,
+    help="file: the list names npy files. compute: it names sounds or videos, and their mel "
+    "features are computed.",
+)
+@click.option(
+    "--keep-audio",
+    type=click.Choice(["source", "wav", "flac"]),
+    help="Keep the sound beside computed features: the source's own stream, or decoded, as "
+    "wav or flac of 16 bits.",
+)
+def audio(
+    annotation: Path,
+    multi_label: bool,
+    unlabelled: bool,
+    features: Any,
+    keep_audio: Any,
+    **common: Unpack[Common],
+) -> None:
     """Pack an audio feature list, `name.npy total_frames label [label ...]` a line."""
     from clipshards.packer.annotations.audio_list import AudioList
+    from clipshards.packer.recipe import Recipe
 
+    if keep_audio and features != "compute":
+        raise click.UsageError("--keep-audio needs --features compute.")
     labels = label_mode(multi_label, unlabelled)
-    run_pack(AudioList(annotation, labels=labels), common, labels=labels)
+    recipe = Recipe(features=features, keep_audio=keep_audio or "no")
+    run_pack(AudioList(annotation, labels=labels), common, labels=labels, recipe=recipe)
 
 
 @pack.command()

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from clipshards.packer.format.errors import RejectsError
-from clipshards.tools.printing import bytes_text, count_text, print_json, print_pairs, progress_bar
+from clipshards.tools.printing import (
+    bytes_text,
+    count_text,
+    print_json,
+    print_pairs,
+    printable,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from clipshards.packer.format.manifest import LabelMode
@@ -194,7 +201,7 @@ def _print_report(report: "PackReport", warnings: Sequence[str]) -> None:
 
 def _print_rejects(rejects: "Sequence[RejectRow]") -> None:
     for reject in rejects[:_REJECTS_SHOWN]:
-        click.echo(f"    {reject.origin}: {reject.message}")
+        click.echo(f"    {printable(reject.origin)}: {printable(reject.message)}")
     if len(rejects) > _REJECTS_SHOWN:
         click.echo(f"    and {len(rejects) - _REJECTS_SHOWN} more")
 

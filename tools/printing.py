@@ -32,6 +32,15 @@ def count_text(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def printable(text: str) -> str:
+    r"""Return text of the user's data with control characters spelled out.
+
+    >>> printable("a\x1b[31mb\n")
+    'a\\x1b[31mb\\n'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document for machines."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))

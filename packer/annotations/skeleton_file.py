@@ -27,6 +27,7 @@ from clipshards.packer.skeletons import (
 _LAYOUT = "a dict with 'split' and 'annotations', or a list of annotations"
 _IDENTIFIERS = ("filename", "frame_dir")
 _KEYS = {*ARRAY_KEYS, *SHAPE_KEYS, "label", "total_frames", "valid"}
+_KNOWN = {*_KEYS, *_IDENTIFIERS}
 _BOX_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Those that MMAction2 takes."""
 _MAX_NAMES = 20
@@ -155,7 +156,8 @@ class SkeletonFile:
         if not isinstance(name, str) or not name:
             got = shown(name) if id_key in entry else "none"
             raise AnnotationError(f"expected an id in {id_key!r}, as in the first entry, got {got}")
-        self._unknown.update(_names(entry, without={*_KEYS, *_IDENTIFIERS}))
+        if not entry.keys() <= _KNOWN:
+            self._unknown.update(_names(entry, without=_KNOWN))
         for key in _IDENTIFIERS:
             if key != id_key and key in entry and not _is_same_text(entry[key], name):
                 self._unknown.add(key)

@@ -18,10 +18,13 @@ def encode_json(value: Any) -> bytes:
     >>> encode_json({"b": 1.0, "a": [1, "é"]}).decode()
     '{"a":[1,"é"],"b":1.0}'
     """
-    text = json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return text.encode()
+    return _ENCODER.encode(value).encode()
+
+
+# Made once: json.dumps makes one with each call.
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 def decode_json(data: bytes, *, where: str) -> Any:

@@ -30,6 +30,6 @@ def is_sha256_hex(text: str) -> bool:
     return _SHA256_HEX.fullmatch(text) is not None
 
 
-def sha256_hex(data: bytes) -> str:
+def sha256_hex(data: bytes | memoryview) -> str:
     """Return the SHA-256 of `data` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.frame_names import is_flow
+from clipshards.packer.format.json_parts import MAX_FRAMES
 from clipshards.packer.format.video import VideoInfo
 
 
@@ -134,10 +135,10 @@ class AvaJson:
                 )
         if (
             not value["key_frames"]
-            or value["clip_frames"] < 1
+            or not 1 <= value["clip_frames"] <= MAX_FRAMES
             or not value["fps"] > 0
             or min(value["first_frame"], value["start_index"]) < 0
-            or stored.stop > max(value["source_frames"], 0)
+            or not stored.stop <= value["source_frames"] <= MAX_FRAMES
         ):
             raise FormatError(f"{where}: a count is out of range")
         try:

@@ -9,6 +9,9 @@ from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.video import VideoInfo
 
+MAX_FRAMES = 100_000_000
+"""No video has as many frames; a count is not believed beyond."""
+
 
 class JsonPart(Protocol):
     """What the `json` parts of all tasks have in common."""
@@ -174,7 +177,7 @@ class SkeletonJson(_LabelledItem):
         """See `JsonPart`."""
         value = decode_json(data, where=where)
         check_schema(value, cls._SCHEMA, where=where)
-        if value["total_frames"] < 1:
+        if not 1 <= value["total_frames"] <= MAX_FRAMES:
             raise FormatError(f"{where}.total_frames: {value['total_frames']} is out of range")
         if min(*value["image_shape"], *value["original_shape"]) < 0:
             raise FormatError(f"{where}: an image shape is out of range")
@@ -206,6 +209,14 @@ class AudioJson(_LabelledItem):
     """Class ids in the annotation's order; empty when packed unlabelled."""
     total_frames: int
     """Frames of the video that the sound belongs to, at least 1."""
+    codec: str = ""
+    """Of the kept sound, FFmpeg's name, as `aac` or `pcm_s16le`; empty where none is kept."""
+    sample_rate_hz: int = 0
+    """Of the kept sound, decoded; 0 where none is kept."""
+    channels: int = 0
+    """Of the kept sound, decoded; 0 where none is kept."""
+    duration_s: float = 0.0
+    """Seconds of the kept sound, decoded; 0.0 where none is kept."""
 
     SUMMARY: ClassVar[dict[str, Any]] = {"labels": [int], "frames": int}
     _SCHEMA: ClassVar[dict[str, Any]] = {
@@ -213,6 +224,10 @@ class AudioJson(_LabelledItem):
         "origin": str,
         "labels": [int],
         "total_frames": int,
+        "codec": str,
+        "sample_rate_hz": int,
+        "channels": int,
+        "duration_s": float,
     }
 
     def summary(self) -> dict[str, Any]:
@@ -228,8 +243,13 @@ class AudioJson(_LabelledItem):
         """See `JsonPart`."""
         value = decode_json(data, where=where)
         check_schema(value, cls._SCHEMA, where=where)
-        if value["total_frames"] < 1:
+        if not 1 <= value["total_frames"] <= MAX_FRAMES:
             raise FormatError(f"{where}.total_frames: {value['total_frames']} is out of range")
+        for name in ("sample_rate_hz", "channels", "duration_s"):
+            if (value[name] > 0) != bool(value["codec"]) or value[name] < 0:
+                raise FormatError(
+                    f"{where}.{name}: {value[name]} is out of range for codec {value['codec']!r}"
+                )
         return cls(**(value | {"labels": _labels(value["labels"], where=where)}))
 
 

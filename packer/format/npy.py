@@ -35,7 +35,8 @@ def encode_npy(array: npt.NDArray[np.generic]) -> bytes:
     little = little.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
     if little.dtype.str not in _DESCRS:
         raise ValueError(f"cannot store dtype {array.dtype}, only {', '.join(_DESCRS)}")
-    return _header(little.dtype.str, little.shape) + little.tobytes()
+    # One copy: memoryview takes an array as it lies in memory.
+    return b"".join((_header(little.dtype.str, little.shape), little.data))
 
 
 def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:

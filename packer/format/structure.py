@@ -154,8 +154,15 @@ def activitynet_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield from _table_faults("frames.npy", values["frames.npy"], info, len(video))
 
 
+SOUND_SUFFIXES = ("flac", "m4a", "mp3", "ogg", "wav")
+"""Parts of task `audio` that hold its sound: a sample has one of them, or none."""
+
+
 def audio_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Check a sample of task `audio`."""
     mel = values["mel.npy"]
     if mel.dtype.kind != "f" or mel.ndim != 2:
         yield "mel.npy", f"expected floats of shape (frames, bands), got {mel.dtype} {mel.shape}"
+    kept = [suffix for suffix in SOUND_SUFFIXES if suffix in values]
+    if bool(kept) != bool(values["json"].codec):
+        yield "json", f"codec is {values['json'].codec!r}, the sound beside it: {kept or 'none'}"

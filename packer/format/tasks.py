@@ -22,6 +22,7 @@ from clipshards.packer.format.npy import decode_npy, encode_npy
 from clipshards.packer.format.structure import (
     RAWFRAMES_VIDEOS,
     SKELETON_OPTIONAL,
+    SOUND_SUFFIXES,
     Fault,
     activitynet_faults,
     audio_faults,
@@ -124,7 +125,7 @@ PART_KINDS = {
         *(PartKind(name, encode_npy, decode_npy) for name in _ARRAYS),
         *(
             PartKind(name, _same_bytes, _same_bytes)
-            for name in dict.fromkeys((*VIDEO_SUFFIXES, *_STILLS))
+            for name in dict.fromkeys((*VIDEO_SUFFIXES, *_STILLS, *SOUND_SUFFIXES))
         ),
     )
 }
@@ -170,7 +171,7 @@ TASKS = {
             about=AudioJson,
             required=("json", "mel.npy"),
             optional=(),
-            media=(),
+            media=SOUND_SUFFIXES,
             media_required=False,
             one_item=True,
             summary=AudioJson.SUMMARY,

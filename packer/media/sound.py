@@ -29,6 +29,9 @@ Source: TypeAlias = bytes | str | os.PathLike[str]
 Samples: TypeAlias = npt.NDArray[Any]
 """(channels, n) as a decoder gives them: unsigned bytes, signed integers or floats."""
 
+MOST_IN_A_WAV = (1 << 32) - 4096
+"""Bytes of samples; the sizes in the header of a wav have 32 bits."""
+
 # Others, as HLS and concat, open further files and addresses that the file names.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,asf,ogg,nut,mxf,gxf,dv,rm,"
@@ -38,8 +41,6 @@ _CONTAINERS = (
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 # A thousand times a thousand times full scale.
 _TOO_LOUD = 1e6
-# The sizes in the header of a wav have 32 bits.
-_MOST_IN_A_WAV = (1 << 32) - 4096
 
 
 def read_sound(source: Source) -> tuple[npt.NDArray[np.float32], int]:
@@ -55,7 +56,7 @@ def read_sound(source: Source) -> tuple[npt.NDArray[np.float32], int]:
         MediaError: The file is unreadable, cut short or not decodable to its end; it has no
             audio stream, or one that is empty, not finite, or changes rate or channels.
     """
-    with _opened(source) as sound:
+    with open_sound(source) as sound:
         pieces = [_as_float32(samples) for samples in sound.pieces]
     return np.concatenate(pieces, axis=1), sound.rate_hz
 
@@ -71,7 +72,7 @@ def mono_16k(source: Source) -> npt.NDArray[np.float32]:
     Raises:
         MediaError: As for `read_sound`.
     """
-    with _opened(source) as sound:
+    with open_sound(source) as sound:
         mono = np.concatenate([_mean(_as_float32(samples)) for samples in sound.pieces])
     if sound.rate_hz == SAMPLE_RATE_HZ:
         return mono
@@ -99,7 +100,7 @@ def write_wav(source: Source, target: BinaryIO) -> None:
     from av.audio.frame import AudioFrame
 
     with (
-        _opened(source) as sound,
+        open_sound(source) as sound,
         # Without it the header holds the version of FFmpeg.
         av.open(target, "w", format="wav", options={"fflags": "+bitexact"}) as container,
     ):
@@ -107,7 +108,7 @@ def write_wav(source: Source, target: BinaryIO) -> None:
         written = 0
         for samples in sound.pieces:
             channels, count = samples.shape
-            if (written + count) * channels * 2 > _MOST_IN_A_WAV:
+            if (written + count) * channels * 2 > MOST_IN_A_WAV:
                 raise MediaError("more sound than the 4 GB that a wav can hold")
             interleaved = np.ascontiguousarray(_as_int16(samples).T).reshape(1, -1)
             frame = AudioFrame.from_ndarray(interleaved, format="s16", layout=sound.layout)
@@ -120,18 +121,48 @@ def write_wav(source: Source, target: BinaryIO) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sound:
+class Sound:
     """The first audio stream of a file that is open."""
 
+    codec: str
+    """FFmpeg's name, as `aac` or `pcm_s16le`."""
     rate_hz: int
     layout: str
     """FFmpeg's name of the channels, as `stereo`."""
+    channels: int
     pieces: Iterator[Samples]
     """At least one, to be had once."""
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[_Sound]:
+def open_sound(source: Source) -> Iterator[Sound]:
+    """Open a file to decode its first audio stream.
+
+    Raises:
+        MediaError: As for `read_sound`, here or when the pieces are taken.
+    """
+    with open_media(source) as container:
+        stream = audio_stream(container)
+        frames = _frames(container, stream)
+        first = next(frames, None)
+        if first is None:
+            raise MediaError("the audio stream is empty")
+        yield Sound(
+            stream.codec_context.codec.canonical_name,
+            first.sample_rate,
+            first.layout.name,
+            first.layout.nb_channels,
+            _pieces(first, frames),
+        )
+
+
+@contextmanager
+def open_media(source: Source) -> Iterator["InputContainer"]:
+    """Open a file by PyAV, if it is a container that names no other files.
+
+    Raises:
+        MediaError: The file is unreadable or cut short.
+    """
     import av
 
     with _file(source) as file:
@@ -144,11 +175,7 @@ def _opened(source: Source) -> Iterator[_Sound]:
                 metadata_errors="replace",
             )
         with container:
-            frames = _frames(container)
-            first = next(frames, None)
-            if first is None:
-                raise MediaError("the audio stream is empty")
-            yield _Sound(first.sample_rate, first.layout.name, _pieces(first, frames))
+            yield container
 
 
 @contextmanager
@@ -177,6 +204,7 @@ def _file(source: Source) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    """Turn FFmpeg's errors into MediaError."""
     import av
 
     try:
@@ -185,9 +213,8 @@ def _translated() -> Iterator[None]:
         raise MediaError(f"not a readable audio or video file: {exc.strerror}") from exc
 
 
-def _frames(container: "InputContainer") -> "Iterator[AudioFrame]":
-    """Yield the frames of the first audio stream that hold samples."""
-    stream = _audio_stream(container)
+def _frames(container: "InputContainer", stream: "AudioStream") -> "Iterator[AudioFrame]":
+    """Yield the frames of an audio stream that hold samples."""
     stream.codec_context.thread_count = 1
     frames = container.decode(stream)
     while True:
@@ -199,7 +226,12 @@ def _frames(container: "InputContainer") -> "Iterator[AudioFrame]":
             yield frame
 
 
-def _audio_stream(container: "InputContainer") -> "AudioStream":
+def audio_stream(container: "InputContainer") -> "AudioStream":
+    """Return the first audio stream of a known codec.
+
+    Raises:
+        MediaError: There is none.
+    """
     for stream in container.streams.audio:
         # PyAV leaves out the context of an unknown codec, against its type.
         if getattr(stream, "codec_context", None) is not None:

@@ -1,7 +1,6 @@
 """Annotated moments of a video become a sample: boxes, actions, and the frames around them."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.frame_table import FrameTable
 from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
 from clipshards.packer.format.video import VideoInfo
-from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.records import AvaRecord, FrameRange, KeyFrame
 from clipshards.packer.samples.base import Material, Sample, make_sample
 from clipshards.packer.samples.video import video_part
@@ -109,7 +107,7 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     from clipshards.packer.media.cut import clip_around, frame_at
 
     part = video_part(record.path)
-    cutter = _cutter(material.root, record.path)
+    cutter = _cutter(record.path, material)
     scan = cutter.scan
     total = scan.info.frames
     frames = []
@@ -130,12 +128,16 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     return _Media("mp4", cut.data, cut.scan.info, cut.scan.table, cut.first_frame, total, frames)
 
 
-@lru_cache(maxsize=1)
-def _cutter(root: MediaRoot, path: str) -> "VideoCutter":
-    """Return the cutter of a video; the moments of one come one behind the other."""
+def _cutter(path: str, material: Material) -> "VideoCutter":
+    """Return the cutter of a video, the last one if it is the same."""
     from clipshards.packer.media.cut import VideoCutter
 
-    return VideoCutter(root.read(path))
+    if path not in material.opened:
+        # The moments of one video come one behind the other: one is enough, and large.
+        material.opened.clear()
+        material.opened[path] = VideoCutter(material.root.read(path))
+    cutter: VideoCutter = material.opened[path]
+    return cutter
 
 
 def _from_frames(record: AvaRecord, material: Material) -> _Media:

@@ -1,6 +1,6 @@
 """What a sample is, and what it is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clipshards.packer.format.errors import MediaError
@@ -18,6 +18,8 @@ class Material:
     recipe: Recipe
     optional: tuple[str, ...]
     """Optional parts that the split's samples have."""
+    opened: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What a task keeps open from one sample to the next, by path."""
 
 
 @dataclass(frozen=True, slots=True)

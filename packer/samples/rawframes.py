@@ -35,7 +35,7 @@ def make_rawframes_sample(record: RawframesRecord, material: Material) -> Sample
     try:
         return _make(record, material)
     except MediaError as exc:
-        raise MediaError(f"{record.folder}: {exc}") from exc
+        raise MediaError(f"{record.folder!r}: {exc}") from exc
 
 
 def _make(record: RawframesRecord, material: Material) -> Sample:

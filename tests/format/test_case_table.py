@@ -113,7 +113,17 @@ BOXES = SkeletonJson(
     box_threshold=0.5,
     absent=("keypoint_score.npy",),
 )
-SOUND = AudioJson(id="a.npy", origin="audio.txt:2", labels=(3,), total_frames=75)
+FEATURES = AudioJson(id="a.npy", origin="audio.txt:2", labels=(3,), total_frames=75)
+SOUND = AudioJson(
+    id="a.mp4",
+    origin="audio.txt:2",
+    labels=(3,),
+    total_frames=75,
+    codec="aac",
+    sample_rate_hz=44100,
+    channels=2,
+    duration_s=3.0185,
+)
 
 CASES: list[tuple[str, str, Any, bytes]] = [
     (
@@ -317,8 +327,20 @@ CASES: list[tuple[str, str, Any, bytes]] = [
     (
         "audio",
         "json",
+        FEATURES,
+        (
+            b'{"channels":0,"codec":"","duration_s":0.0,"id":"a.npy","labels":[3],'
+            b'"origin":"audio.txt:2","sample_rate_hz":0,"total_frames":75}'
+        ),
+    ),
+    (
+        "audio",
+        "json",
         SOUND,
-        b'{"id":"a.npy","labels":[3],"origin":"audio.txt:2","total_frames":75}',
+        (
+            b'{"channels":2,"codec":"aac","duration_s":3.0185,"id":"a.mp4","labels":[3],'
+            b'"origin":"audio.txt:2","sample_rate_hz":44100,"total_frames":75}'
+        ),
     ),
     (
         "audio",
@@ -328,6 +350,10 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }"
         + b" " * 58
         + b"\n\0\0\0\0\0\0\x80\x3f",
+    ),
+    *(
+        ("audio", part, b"\0\xff\r\n", b"\0\xff\r\n")
+        for part in ("flac", "m4a", "mp3", "ogg", "wav")
     ),
     ("video", "avi", b"RIFF\x04\0\0\0AVI ", b"RIFF\x04\0\0\0AVI "),
     ("video", "mkv", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3"),

@@ -16,16 +16,45 @@ from golden.make_golden import make_golden
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.frame_table import check_frame_table
 from clipshards.packer.format.index import ShardIndex
+from clipshards.packer.format.json_activitynet import ActivityNetJson
+from clipshards.packer.format.json_ava import AvaJson
+from clipshards.packer.format.json_parts import (
+    AudioJson,
+    RawframesJson,
+    SkeletonJson,
+    VideoJson,
+)
 from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.names import VERSION, member_name
 from clipshards.packer.format.rejects import decode_rejects, encode_rejects
 from clipshards.packer.format.tar import BLOCK, decode_header, padding
 from clipshards.packer.format.tasks import TASKS
+from clipshards.packer.format.video import VIDEO_SUFFIXES
+from clipshards.readers.integrity import verify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SPLITS = sorted(path.parent for path in GOLDEN.glob(f"v{VERSION}/*/*/manifest.json"))
 
 splits = pytest.mark.parametrize("folder", SPLITS, ids=lambda path: f"{path.parent.name}")
+
+# Folder -> task, items of each sample in the order of the shards.
+CONTENTS = {
+    "activitynet/untrimmed": ("activitynet", [1]),
+    "ava/moments": ("ava", [2]),
+    "audio/sounds": ("audio", [1, 1]),
+    "flow/flow": ("rawframes", [1]),
+    "kept/kept": ("audio", [1]),
+    "mixed/val": ("video", [1, 1, 1]),
+    "rawframes/frames": ("rawframes", [2]),
+    "skeleton/poses": ("skeleton", [1, 1]),
+    "unopened/test_2": ("video", [1]),
+}
+# Video part -> its frame table.
+TABLE_OF = {
+    **dict.fromkeys(VIDEO_SUFFIXES, "frames.npy"),
+    "flow_x.mp4": "flow_x.frames.npy",
+    "flow_y.mp4": "flow_y.frames.npy",
+}
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
@@ -65,8 +94,25 @@ def test_the_script_makes_the_files_that_stand_here(tmp_path: Path) -> None:
 
 
 def test_there_are_golden_files_and_they_are_small() -> None:
-    assert [path.name for path in SPLITS] == ["val", "test_2"]
-    assert sum(map(len, files_below(GOLDEN / f"v{VERSION}").values())) < 30_000
+    found = [f"{path.parent.name}/{path.name}" for path in SPLITS]
+    assert set(CONTENTS) <= set(found)
+    assert sum(map(len, files_below(GOLDEN / f"v{VERSION}").values())) < 15_000 * len(SPLITS)
+
+
+def test_there_is_a_golden_split_of_every_task() -> None:
+    manifests = [
+        Manifest.decode((folder / "manifest.json").read_bytes(), where="x") for folder in SPLITS
+    ]
+    assert {manifest.task for manifest in manifests} == set(TASKS)
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_the_golden_splits_hold_what_they_are_for(name: str) -> None:
+    folder = GOLDEN / f"v{VERSION}" / name
+    manifest = Manifest.decode((folder / "manifest.json").read_bytes(), where="x")
+    indexes = [read_index((folder / e.name).read_bytes(), e) for e in manifest.shards]
+    items = [count for index in indexes for count in index.items]
+    assert (manifest.task, items) == CONTENTS[name]
 
 
 @splits
@@ -105,7 +151,8 @@ def test_every_member_stands_where_the_index_says(folder: Path) -> None:
     for number, entry in enumerate(manifest.shards):
         shard = (folder / entry.name).read_bytes()
         index = read_index(shard, entry)
-        assert (index.task, index.split, index.number) == ("video", folder.name, number)
+        assert (index.task, index.split) == (manifest.task, folder.name)
+        assert index.number == number
         assert (index.plan_digest, index.recipe) == (manifest.plan_digest, manifest.recipe)
         assert (len(index.keys), sum(index.items)) == (entry.samples, entry.items)
         assert sum(index.entries) == entry.entries
@@ -134,20 +181,49 @@ def test_every_part_is_read_and_written_back(folder: Path) -> None:
                 data = shard[columns.offset[row] :][: columns.size[row]]
                 values[name] = TASKS[manifest.task].decode(name, data, where=f"{key}.{name}")
                 assert TASKS[manifest.task].encode(name, values[name]) == data
-            (media,) = set(values) & set(TASKS["video"].media)
             about = values["json"]
             assert (about.id, about.origin) == (index.ids[row], index.origins[row])
-            assert index.summary["labels"][row] == list(about.labels)
-            for column in ("frames", "duration_s", "width", "height"):
-                assert index.summary[column][row] == getattr(about.video, column)
-            assert (about.video.frame_table == "decode") == (about.video.frames >= 0)
-            table = check_frame_table(
-                values["frames.npy"], part_bytes=len(values[media]), where=key
-            )
-            if len(table):
-                assert np.count_nonzero(table[:, 3] >= 0) == about.video.frames
-            else:
-                assert bool(about.video.no_table_because) == (about.video.frame_table == "decode")
+            assert about.items == index.items[row]
+            summary = about.summary()
+            assert {name: column[row] for name, column in index.summary.items()} == summary
+            check_summary(about, summary)
+            check_videos(key, values)
+
+
+def check_summary(about: Any, summary: dict[str, Any]) -> None:
+    """The summary columns are those of docs/format.md, with the values of the `json`."""
+    expected: dict[str, Any] = {}
+    if isinstance(about, VideoJson | RawframesJson | AvaJson):
+        expected = {name: getattr(about.video, name) for name in ("frames", "width", "height")}
+    if isinstance(about, VideoJson):
+        expected |= {"labels": list(about.labels), "duration_s": about.video.duration_s}
+    elif isinstance(about, RawframesJson):
+        expected["labels"] = [list(stretch.labels) for stretch in about.stretches]
+    elif isinstance(about, AvaJson):
+        expected["timestamps"] = [moment.timestamp for moment in about.key_frames]
+        expected["persons"] = [moment.persons for moment in about.key_frames]
+    elif isinstance(about, ActivityNetJson):
+        expected["labels"] = list(about.segment_labels)
+        expected |= {"duration_s": about.duration_s, "frames": about.duration_frames}
+    else:
+        assert isinstance(about, AudioJson | SkeletonJson)
+        expected = {"labels": list(about.labels), "frames": about.total_frames}
+        if isinstance(about, SkeletonJson):
+            expected["height"], expected["width"] = about.image_shape
+    assert summary == expected
+
+
+def check_videos(key: str, values: dict[str, Any]) -> None:
+    for media, table_part in TABLE_OF.items():
+        if media not in values:
+            continue
+        info = values["json"].video
+        assert (info.frame_table == "decode") == (info.frames >= 0)
+        table = check_frame_table(values[table_part], part_bytes=len(values[media]), where=key)
+        if len(table):
+            assert np.count_nonzero(table[:, 3] >= 0) == info.frames
+        else:
+            assert bool(info.no_table_because) == (info.frame_table == "decode")
 
 
 @splits
@@ -157,3 +233,45 @@ def test_python_reads_the_shards(folder: Path) -> None:
             assert [(info.name, info.offset_data) for info in tar] == [
                 (name, at) for name, at, _ in members(path.read_bytes())
             ]
+
+
+def test_the_golden_data_sets_are_whole() -> None:
+    for folder in SPLITS:
+        report = verify(folder.parent)
+        assert report.findings == []
+        assert report.samples
+
+
+def test_arrays_of_golden_samples_come_back_exactly() -> None:
+    keypoint = read_values("skeleton/poses", 0)["keypoint.npy"]
+    assert (keypoint.dtype, keypoint.shape) == (np.float16, (2, 3, 5, 2))
+    assert keypoint.ravel().tolist() == [number / 4 for number in range(60)]
+    compressed = read_values("skeleton/poses", 1)
+    assert compressed["keypoint.npy"].dtype == np.float64
+    assert compressed["frame_inds.npy"].tolist() == [0, 0, 4]
+    assert compressed["frame_inds.npy"].dtype == np.int16
+    assert compressed["keypoint_score.npy"].shape == (0,)
+    mel = read_values("audio/sounds", 0)["mel.npy"]
+    assert (mel.dtype, mel.shape) == (np.float32, (6, 80))
+
+
+def test_pictures_of_golden_samples_are_cut_out_by_the_table() -> None:
+    values = read_values("rawframes/frames", 0)
+    files = [values["mp4"][row[0] : row[0] + row[1]] for row in values["frames.npy"].tolist()]
+    assert [len(file) for file in files] == [30, 41, 7, 100]
+    assert values["mp4"][44:].startswith(b"".join(files))
+    assert [stretch.offset for stretch in values["json"].stretches] == [0, 1]
+
+
+def read_values(name: str, row: int) -> dict[str, Any]:
+    """Return the decoded parts of a sample of a split's first shard."""
+    folder = GOLDEN / f"v{VERSION}" / name
+    manifest = Manifest.decode((folder / "manifest.json").read_bytes(), where="x")
+    shard = (folder / manifest.shards[0].name).read_bytes()
+    index = read_index(shard, manifest.shards[0])
+    parts = {
+        part: shard[columns.offset[row] :][: columns.size[row]]
+        for part, columns in index.parts.items()
+        if columns.offset[row] >= 0
+    }
+    return TASKS[manifest.task].decode_all(parts, where=name)

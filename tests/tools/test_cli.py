@@ -51,7 +51,7 @@ HELP = {
     ("pack", "skeleton"): ("ANNOTATION", "--source-split", "--valid-ratio", "--box-thr"),
     ("pack", "ava"): ("ANNOTATION", "--proposals", "--group", "--clip-frames", "--custom-classes"),
     ("pack", "activitynet"): ("ANNOTATION", "--feature-tmpl", "--video-tmpl", "--source-split"),
-    ("pack", "audio"): ("ANNOTATION", "--media-root", "--multi-label"),
+    ("pack", "audio"): ("ANNOTATION", "--media-root", "--features", "--keep-audio"),
     ("extract-audio",): ("ROOT", "DST", "--ext", "--level", "--num-workers"),
     ("build-audio-features",): ("AUDIO_HOME", "SPECTROGRAM_DIR", "--part", "--num-workers"),
     ("info",): ("LOCATION", "--split", "--json"),
@@ -318,7 +318,7 @@ def test_an_error_of_click_in_a_command_is_one_line(
         return whole(location)
 
     monkeypatch.setattr(integrity, "verify", verify_damaged)
-    monkeypatch.setattr(demo, "_VIDEOS", {"train": 1})
+    monkeypatch.setattr(demo, "_VIDEOS", {"train": 1, "val": 1})
     code, out, err = run("demo", "--out", tmp_path / "demo")
     assert code == 1
     assert "whole" not in out
