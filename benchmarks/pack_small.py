@@ -2,10 +2,11 @@
 
     python benchmarks/pack_small.py --work FOLDER --data skeleton [--samples 20000]
 
-Data: `skeleton`: one pickle as MMAction2 reads it, 48 frames of one person with 17 joints
-a video, float16 (4.9 kB). `mel`: a list of npy files, 190 x 80 float32 (61 kB; ten seconds
-at MMAction2's settings would be 626 x 80). `mel-bytes`: the same, but webdataset is given
-each file's bytes as they are, unopened.
+Data: `arrays`: skeletons in memory, 48 frames of one person with 17 joints a video, float16
+(4.9 kB). `skeleton`: such skeletons in one pickle as MMAction2 reads it; webdataset's user
+loads it by pickle.load, we with restrictions. `mel`: a list of npy files, 190 x 80 float32
+(61 kB; ten seconds at MMAction2's settings would be 626 x 80). `mel-bytes`: the same, but
+webdataset is given each file's bytes as they are, unopened.
 
 Rows: `webdataset`: the same arrays and fields written as its users do. `floor`: the input
 is read, the same payloads are made, sha256 and crc32c taken, one file written and synced;
@@ -32,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", choices=("skeleton", "mel", "mel-bytes"), required=True)
+    parser.add_argument("--data", choices=("arrays", "skeleton", "mel", "mel-bytes"), required=True)
     parser.add_argument("--samples", type=int, default=20_000)
     rows: dict[str, Row] = {"webdataset": webdataset, "clipshards": pack, "floor": floor}
     # webdataset loads torch, whose memory would hide what the other rows take.
@@ -44,6 +45,8 @@ def main() -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
+    if args.data == "arrays":
+        return
     if args.data == "skeleton":
         if pickle_of(args).exists():
             return
@@ -81,11 +84,27 @@ def list_of(args: argparse.Namespace) -> Path:
 
 
 def pack(args: argparse.Namespace, out: Path) -> int:
-    from clipshards.packer import AudioList, SkeletonFile
+    from clipshards.packer import AudioList, SkeletonFile, SkeletonRecord
     from clipshards.packer import pack as pack_records
 
-    records = SkeletonFile(pickle_of(args)) if args.data == "skeleton" else AudioList(list_of(args))
-    root = args.work / "mel" if args.data != "skeleton" else args.work
+    records: Any
+    if args.data == "arrays":
+        records = (
+            SkeletonRecord(
+                id=fields["frame_dir"],
+                labels=(fields["label"],),
+                total_frames=fields["total_frames"],
+                image_shape=fields["img_shape"],
+                original_shape=fields["original_shape"],
+                keypoint=parts["keypoint.npy"],
+                keypoint_score=parts["keypoint_score.npy"],
+            )
+            for fields, parts in samples(args)
+        )
+    else:
+        skeleton = args.data == "skeleton"
+        records = SkeletonFile(pickle_of(args)) if skeleton else AudioList(list_of(args))
+    root = args.work / "mel" if args.data.startswith("mel") else args.work
     return pack_records(records, out / "shards", split="train", media_root=root).packed
 
 
@@ -102,6 +121,20 @@ def webdataset(args: argparse.Namespace, out: Path) -> int:
 
 def samples(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield the fields and the other parts of each sample, read as simply as can be."""
+    if args.data == "arrays":
+        walk = np.random.default_rng(0).random((args.samples + 48, 17, 2)).astype(np.float16)
+        for number in range(args.samples):
+            fields = {
+                "frame_dir": f"S{number:08d}",
+                "label": number % 60,
+                "img_shape": (1080, 1920),
+                "original_shape": (1080, 1920),
+                "total_frames": 48,
+            }
+            keypoint = walk[None, number : number + 48]
+            score = keypoint.reshape(-1)[: 48 * 17].reshape(1, 48, 17)
+            yield fields, {"keypoint.npy": keypoint, "keypoint_score.npy": score}
+        return
     if args.data == "skeleton":
         for entry in pickle.loads(pickle_of(args).read_bytes())["annotations"]:
             arrays = ("keypoint", "keypoint_score")
@@ -119,7 +152,7 @@ def samples(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], dict[str
 def floor(args: argparse.Namespace, out: Path) -> int:
     import google_crc32c
 
-    if args.data != "skeleton":
+    if args.data == "mel":
         args.data = "mel-bytes"
     header = bytes(128)
     sha, crc = hashlib.sha256(), 0

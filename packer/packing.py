@@ -141,7 +141,8 @@ def pack(
     unusable = rejects_of_entries(split, entries)
     _check_rejects(unusable, limit, total, "nothing was packed; mend the annotation")
     if kind is None:
-        raise AnnotationError(f"all {total} entries are excluded by options")
+        rejected = f" or rejected, the first: {unusable[0].message}" if unusable else ""
+        raise AnnotationError(f"all {total} entries are excluded by options{rejected}")
     planned = {e.ordinal: e for e in entries if not isinstance(e.value, Reject | Excluded)}
     request = Request(
         split=split,
@@ -267,7 +268,7 @@ def _families(kind: RecordKind, planned: Mapping[int, Entry]) -> dict[int, int] 
         return None
     first: dict[str, int] = {}
     return {
-        ordinal: first.setdefault(kind.source(entry.value), ordinal)
+        ordinal: first.setdefault(kind.source(entry.value) or f"/{ordinal}", ordinal)
         for ordinal, entry in planned.items()
     }
 
@@ -277,7 +278,7 @@ def _source_bytes(kind: RecordKind, planned: Mapping[int, Entry], root: MediaRoo
     if kind.source is None:
         return 0
     paths = {kind.source(entry.value) for entry in planned.values()}
-    return sum(root.size(path) or 0 for path in paths)
+    return sum(root.size(path) or 0 for path in paths if path)
 
 
 def _growth(size: int, source_bytes: int) -> tuple[str, ...]:

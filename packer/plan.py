@@ -5,8 +5,9 @@ process can make it, make it again, or go on where another was killed.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from typing import Any
 
@@ -146,25 +147,24 @@ def digest_of_entries(entries: Iterable[Entry]) -> str:
     """Return the sha256 that stands for the parsed annotation in a request."""
     digest = hashlib.sha256()
     for entry in entries:
-        value = {"class": type(entry.value).__name__, "fields": _as_json(entry.value)}
-        digest.update(encode_json(value) + b"\n")
+        digest.update(_ENTRY_ENCODER.encode(_fields_of(entry.value)).encode() + b"\n")
     return digest.hexdigest()
 
 
-def _as_json(value: Any) -> Any:
-    """Return a JSON value that no two different records have in common."""
-    if value is None or type(value) in (str, int, float, bool):
-        return value
+def _fields_of(value: Any) -> Any:
+    """Return what JSON has no type for as JSON that no two different values have in common."""
     if isinstance(value, np.ndarray):
         digest = sha256_hex(np.ascontiguousarray(value).data)
-        return {"dtype": value.dtype.str, "shape": list(value.shape), "sha256": digest}
-    if is_dataclass(value):
-        # mypy does not take a dataclass's type for hashable.
-        kind: Any = type(value)
-        return [_as_json(getattr(value, name)) for name in _field_names(kind)]
-    if isinstance(value, tuple):
-        return [_as_json(item) for item in value]
-    return value
+        return {"dtype": value.dtype.str, "shape": value.shape, "sha256": digest}
+    # mypy does not take a dataclass's type for hashable.
+    kind: Any = type(value)
+    return [kind.__name__, *(getattr(value, name) for name in _field_names(kind))]
+
+
+# The encoder's own recursion is in C, and comes to us for arrays and records only.
+_ENTRY_ENCODER = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_fields_of
+)
 
 
 @cache

@@ -143,7 +143,7 @@ def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
     return replace(moment, labels=tuple(rule.check(labels) for labels in moment.labels))
 
 
-def check_activitynet(record: ActivityNetRecord, _rule: LabelRule) -> ActivityNetRecord:
+def check_activitynet(record: ActivityNetRecord, rule: LabelRule) -> ActivityNetRecord:
     """Check an untrimmed video and its segments."""
     if not record.id or not (record.features or record.video):
         raise AnnotationError("expected an id, and features or a video")
@@ -163,8 +163,15 @@ def check_activitynet(record: ActivityNetRecord, _rule: LabelRule) -> ActivityNe
     for label in record.segment_labels:
         if type(label) is not str:
             raise TypeError(f"segment_labels: expected text, got {label!r}")
+        if not label.isascii() and label.encode(errors="replace").decode() != label:
+            raise AnnotationError(f"segment_labels: expected valid Unicode, got {label!a}")
+        if rule.class_names and label not in rule.class_names:
+            raise AnnotationError(f"expected one of the class names, got {label!r}")
     segments = []
-    for start, end in record.segments:
+    for segment in record.segments:
+        if len(segment) != 2:
+            raise AnnotationError(f"segments: expected a start and an end, got {segment}")
+        start, end = segment
         segments.append((_as_float(start, "segments"), _as_float(end, "segments")))
         if not 0 <= segments[-1][0] < segments[-1][1]:
             raise AnnotationError(f"expected a segment's start before its end, got {segments[-1]}")

@@ -51,7 +51,8 @@ class RecordKind:
     make: Callable[[Any, Material], Sample]
     """Returns the sample; raises MediaError."""
     source: Callable[[Any], str] | None = None
-    """What several records are cut from, so that they are made one behind the other."""
+    """What several records are cut from, so that they are made one behind the other; empty of
+    a record that has it for itself."""
     side_bytes: int = 16_384
     """What a sample takes beside its size, about: headers, json, frame table."""
 
@@ -137,7 +138,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             size=_ava_size,
             optional=ava_parts,
             make=make_ava_sample,
-            source=lambda record: record.path,
+            source=lambda record: "" if record.whole else record.path,
         ),
         RecordKind(
             record=ActivityNetRecord,

@@ -24,6 +24,7 @@ from clipshards.packer.format.names import (
     member_name,
 )
 from clipshards.packer.format.rejects import decode_rejects
+from clipshards.packer.format.structure import ava_label_lists
 from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.storage import Storage, open_storage
@@ -381,14 +382,21 @@ def _check_sample(
         except FormatError as exc:
             yield finding(str(exc), key, part)
     promised = [part for part, columns in index.parts.items() if columns.offset[row] >= 0]
-    if len(values) == len(promised):
-        for part, fault in task.faults(values):
-            yield finding(fault, key, part)
     about = values.get("json")
+    label_lists = [] if about is None else about.label_lists
+    if len(values) == len(promised):
+        faults = list(task.faults(values))
+        for part, fault in faults:
+            yield finding(fault, key, part)
+        if task.name == "ava" and not faults:
+            label_lists = ava_label_lists(values)
     if about is None:
         return
     classes = len(split.manifest.class_names)
-    for labels in about.label_lists:
+    for name in getattr(about, "segment_labels", ()):
+        if classes and name not in split.manifest.class_names:
+            yield finding(f"label {name!r} is none of the class names", key, "json")
+    for labels in label_lists:
         if not labels_fit(split.manifest.labels, len(labels)):
             message = f"{len(labels)} labels in a split of mode {split.manifest.labels!r}"
             yield finding(message, key, "json")

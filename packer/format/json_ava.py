@@ -125,13 +125,24 @@ class AvaJson:
         check_schema(value, cls._SCHEMA, where=where)
         video = VideoInfo.from_json(value["video"], where=f"{where}.video")
         stored = range(value["first_frame"], value["first_frame"] + max(video.frames, 0))
+        if video.frames < 1:
+            raise FormatError(f"{where}.video: expected the frames of a decode")
         for place, moment in enumerate(value["key_frames"]):
-            if min(moment["persons"], moment["labels"], moment["proposals"] + 1) < 0:
+            if min(moment["persons"], moment["labels"], moment["proposals"] + 1) < 0 or (
+                moment["scored"] and moment["proposals"] < 0
+            ):
                 raise FormatError(f"{where}.key_frames[{place}]: a count is out of range")
-            if video.frames >= 0 and moment["frame"] not in stored:
+            if moment["frame"] not in stored:
                 raise FormatError(
                     f"{where}.key_frames[{place}]: frame {moment['frame']}, stored are "
                     f"{stored.start} to {stored.stop - 1}"
+                )
+            first = max(moment["frame"] - value["clip_frames"] // 2, 0)
+            stop = min(moment["frame"] + (value["clip_frames"] + 1) // 2, value["source_frames"])
+            if first < stored.start or stop > stored.stop:
+                raise FormatError(
+                    f"{where}.key_frames[{place}]: its clip is frames {first} to {stop - 1}, "
+                    f"stored are {stored.start} to {stored.stop - 1}"
                 )
         if (
             not value["key_frames"]

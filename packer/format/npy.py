@@ -6,6 +6,7 @@ first axis came with 1.25); shards must not change with it, so the header is wri
 
 import math
 import re
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +32,10 @@ def encode_npy(array: npt.NDArray[np.generic]) -> bytes:
     """
     if array.ndim > _MAX_AXES:
         raise ValueError(f"cannot store {array.ndim} axes, at most {_MAX_AXES}")
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    little = little.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
+    little = array
+    if not array.flags.c_contiguous or array.dtype.str not in _DESCRS:
+        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        little = little.reshape(array.shape)  # ascontiguousarray makes 0-d arrays 1-d
     if little.dtype.str not in _DESCRS:
         raise ValueError(f"cannot store dtype {array.dtype}, only {', '.join(_DESCRS)}")
     # One copy: memoryview takes an array as it lies in memory.
@@ -72,6 +75,7 @@ def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
         raise FormatError(f"{where}: shape {shape} of {dtype}: {exc}") from exc
 
 
+@lru_cache(maxsize=1024)
 def _header(descr: str, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     length = len(_MAGIC) + 2 + len(text) + 1

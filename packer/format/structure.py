@@ -110,6 +110,8 @@ def skeleton_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 def ava_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Check a sample of task `ava`."""
     yield from video_faults(values)
+    if values["json"].filename_tmpl and not values["frames.npy"].size:
+        yield "frames.npy", "expected a row for each frame"
     moments = values["json"].key_frames
     persons = sum(moment.persons for moment in moments)
     labels = sum(moment.labels for moment in moments)
@@ -137,6 +139,14 @@ def ava_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         place, row = place + moment.persons, row + moment.labels
 
 
+def ava_label_lists(values: Mapping[str, Any]) -> list[list[int]]:
+    """Return the action ids of each person of a sample in which `ava_faults` finds nothing."""
+    persons: list[list[int]] = [[] for _ in values["entity_ids.npy"]]
+    for person, label in values["labels.npy"].tolist():
+        persons[person].append(label)
+    return persons
+
+
 def activitynet_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Check a sample of task `activitynet`."""
     if "feature.npy" in values:
@@ -149,7 +159,10 @@ def activitynet_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     video = next((values[suffix] for suffix in VIDEO_SUFFIXES if suffix in values), None)
     if (video is None) != ("frames.npy" not in values):
         yield "json", "expected a video and its frame table, or neither"
-    elif video is not None:
+    elif video is None:
+        if values["json"].video != VideoInfo():
+            yield "json", "describes a video that is not there"
+    else:
         info = values["json"].video
         yield from _table_faults("frames.npy", values["frames.npy"], info, len(video))
 

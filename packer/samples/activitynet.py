@@ -19,6 +19,8 @@ def activitynet_parts(records: Iterable[ActivityNetRecord]) -> tuple[str, ...]:
         ValueError: Some have features or a video and others have not.
     """
     kinds = {(bool(record.video), bool(record.features)) for record in records}
+    if not kinds:
+        return ()
     if len(kinds) != 1:
         raise ValueError("expected features of all videos or of none, and videos of all or none")
     ((video, features),) = kinds

@@ -1,6 +1,7 @@
 """Annotated moments of a video become a sample: boxes, actions, and the frames around them."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from clipshards.packer.samples.base import Material, Sample, make_sample
 from clipshards.packer.samples.video import video_part
 
 if TYPE_CHECKING:
+    from clipshards.packer.frames.scan import VideoScan
     from clipshards.packer.media.cut import VideoCutter
 
 
@@ -107,20 +109,23 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     from clipshards.packer.media.cut import clip_around, frame_at
 
     part = video_part(record.path)
-    cutter = _cutter(record.path, material)
-    scan = cutter.scan
+    source = _open_source(record.path, material)
+    cutter = None if record.whole else source.cutter()
+    scan = source.scan
     total = scan.info.frames
     frames = []
     for moment in record.key_frames:
         since_start = moment.timestamp - record.timestamp_start
         # One frame a timestamp: the timestamp is the number of the frame (MultiSports).
-        frame = since_start if record.fps == 1 else frame_at(scan, since_start)
+        try:
+            frame = since_start if record.fps == 1 else frame_at(scan, since_start)
+        except MediaError as exc:
+            raise MediaError(f"timestamp {moment.timestamp}: {exc}") from exc
         if not 0 <= frame < total:
             raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {total}")
         frames.append(frame)
-    if record.whole:
-        data = material.root.read(record.path)
-        return _Media(part, data, scan.info, scan.table, 0, total, frames)
+    if cutter is None:
+        return _Media(part, source.data, scan.info, scan.table, 0, total, frames)
     around = [
         clip_around(frame, total_frames=total, clip_frames=record.clip_frames) for frame in frames
     ]
@@ -128,16 +133,40 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     return _Media("mp4", cut.data, cut.scan.info, cut.scan.table, cut.first_frame, total, frames)
 
 
-def _cutter(path: str, material: Material) -> "VideoCutter":
-    """Return the cutter of a video, the last one if it is the same."""
-    from clipshards.packer.media.cut import VideoCutter
+class _Source:
+    """A video that moments are cut from."""
 
+    def __init__(self, data: bytes) -> None:
+        from clipshards.packer.frames.scan import scan_video
+
+        self.data = data
+        self.scan: VideoScan = scan_video(data)
+        self._cutter: VideoCutter | None = None
+
+    def cutter(self) -> "VideoCutter":
+        """Return the cutter of the video, made when it is first needed."""
+        from clipshards.packer.media.cut import VideoCutter
+
+        if self._cutter is None:
+            self._cutter = VideoCutter(self.data, scan=self.scan)
+        return self._cutter
+
+
+def _open_source(path: str, material: Material) -> _Source:
+    """Return a video, the last one if it is the same."""
     if path not in material.opened:
         # The moments of one video come one behind the other: one is enough, and large.
         material.opened.clear()
-        material.opened[path] = VideoCutter(material.root.read(path))
-    cutter: VideoCutter = material.opened[path]
-    return cutter
+        try:
+            material.opened[path] = _Source(material.root.read(path))
+        except MediaError as exc:
+            # A broken video is not decoded again for each of its moments.
+            material.opened[path] = exc
+    found = material.opened[path]
+    if isinstance(found, MediaError):
+        raise MediaError(str(found)) from found
+    source: _Source = found
+    return source
 
 
 def _from_frames(record: AvaRecord, material: Material) -> _Media:
@@ -157,7 +186,8 @@ def _from_frames(record: AvaRecord, material: Material) -> _Media:
         raise MediaError("expected pictures, got a template of flow")
     names = listed[""]
     frames = [
-        round((moment.timestamp - record.timestamp_start) * record.fps)
+        # Exact: a float may overflow, or round a half.
+        round((moment.timestamp - record.timestamp_start) * Fraction(record.fps))
         for moment in record.key_frames
     ]
     for moment, frame in zip(record.key_frames, frames, strict=True):

@@ -67,7 +67,7 @@ MOMENTS = AvaJson(
     key_frames=(
         KeyFrameJson(timestamp=902, frame=60, persons=2, labels=3, proposals=1, scored=True),
     ),
-    video=VideoInfo(),
+    video=VideoInfo(frames=64, frame_table="decode"),
 )
 UNTRIMMED = ActivityNetJson(
     id="v_test2",
@@ -212,7 +212,9 @@ CASES: list[tuple[str, str, Any, bytes]] = [
             b'{"clip_frames":64,"filename_tmpl":"","first_frame":28,"fps":30.0,"id":"v,0902",'
             b'"key_frames":[{"frame":60,"labels":3,"persons":2,"proposals":1,"scored":true,'
             b'"timestamp":902}],"origin":"ava.csv:1","source_frames":27000,"start_index":0,'
-            b'"timestamp_start":900,' + _NO_VIDEO + b',"video_id":"v"}'
+            b'"timestamp_start":900,'
+            + _NO_VIDEO.replace(b'"none"', b'"decode"').replace(b'"frames":-1', b'"frames":64')
+            + b',"video_id":"v"}'
         ),
     ),
     *(
