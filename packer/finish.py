@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.checksums import sha256_hex
@@ -70,7 +71,7 @@ def write_manifest(
             excluded=dict(excluded),
         ),
         rejects_sha256=sha256_hex(lines),
-        made_with=made_with(),
+        made_with=made_with(plan.request["recipe"]),
         shards=tuple(receipt.entry for receipt in receipts),
     )
     data = manifest.encode()
@@ -97,9 +98,11 @@ def settle(storage: Storage, manifest: Manifest) -> None:
     storage.remove_folder(staging)
 
 
-def made_with() -> dict[str, str]:
+def made_with(recipe: dict[str, Any]) -> dict[str, str]:
     """Return versions of the tools that shape the bytes, and the platform."""
-    return {
+    # The basis of mel features, and what brings sound to their rate.
+    sound = ("librosa", "soxr") if recipe.get("features") == "compute" else ()
+    return {name: version(name) for name in sound} | {
         "clipshards": version("clipshards"),
         "python": platform.python_version(),
         "numpy": version("numpy"),

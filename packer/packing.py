@@ -27,6 +27,7 @@ from clipshards.packer.format.names import (
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.origins import as_unicode
 from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
 from clipshards.packer.receipts import Receipt, load_receipt, store_receipt
 from clipshards.packer.recipe import Recipe
@@ -140,6 +141,12 @@ def pack(
     limit = max(10, total // 100) if limit is None else limit
     unusable = rejects_of_entries(split, entries)
     _check_rejects(unusable, limit, total, "nothing was packed; mend the annotation")
+    if kind is not None and rule.mode not in kind.label_modes:
+        if labels is not None:
+            raise ValueError(
+                f"labels {labels!r}: {kind.task} takes {' or '.join(kind.label_modes)}"
+            )
+        rule = LabelRule(kind.label_modes[0], rule.class_names)
     if kind is None:
         rejected = f" or rejected, the first: {unusable[0].message}" if unusable else ""
         raise AnnotationError(f"all {total} entries are excluded by options{rejected}")
@@ -169,10 +176,7 @@ def pack(
             storage,
             request,
             total,
-            {
-                ordinal: kind.size(entry.value, root, request.recipe)
-                for ordinal, entry in planned.items()
-            },
+            _sizes(kind, planned, root, request.recipe),
             kind,
             _families(kind, planned),
         )
@@ -197,7 +201,8 @@ def pack(
             write_rejects(storage, split, rejects)
             raise
         manifest = write_manifest(storage, plan, entries, receipts, rejects)
-        source_bytes = _source_bytes(kind, planned, root)
+        lost = {row.ordinal for row in rejects}
+        source_bytes = _source_bytes(kind, planned, lost, root)
     else:
         name = f"{split}/{REJECTS_NAME}"
         rejects = decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
@@ -252,6 +257,9 @@ def _class_names(records: object, class_names: Sequence[str] | None) -> tuple[st
     # Text is a sequence of letters, which are no classes.
     if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
         raise TypeError(f"class_names: expected a sequence of names, got {class_names!r}")
+    for name in class_names:
+        if as_unicode(name) != name:
+            raise ValueError(f"class_names: expected valid Unicode, got {name!a}")
     return tuple(class_names)
 
 
@@ -260,6 +268,21 @@ def _media_root(media_root: str | os.PathLike[str] | None, allow_outside: bool) 
     if not folder.is_dir():
         raise ValueError(f"media_root {str(media_root)!r}: no such folder")
     return MediaRoot(folder, allow_outside)
+
+
+def _sizes(
+    kind: RecordKind, planned: Mapping[int, Entry], root: MediaRoot, recipe: Recipe
+) -> dict[int, int | None]:
+    """Return the bytes of each record's parts, about, by its ordinal."""
+    sizes = {}
+    # What is cut from one source takes the same share of it: a folder is listed once.
+    shares: dict[str, int | None] = {}
+    for ordinal, entry in planned.items():
+        source = "" if kind.source is None else kind.source(entry.value)
+        if source not in shares or not source:
+            shares[source] = kind.size(entry.value, root, recipe)
+        sizes[ordinal] = shares[source]
+    return sizes
 
 
 def _families(kind: RecordKind, planned: Mapping[int, Entry]) -> dict[int, int] | None:
@@ -273,11 +296,13 @@ def _families(kind: RecordKind, planned: Mapping[int, Entry]) -> dict[int, int] 
     }
 
 
-def _source_bytes(kind: RecordKind, planned: Mapping[int, Entry], root: MediaRoot) -> int:
-    """Return the bytes of all sources that several records are cut from."""
+def _source_bytes(
+    kind: RecordKind, planned: Mapping[int, Entry], lost: set[int], root: MediaRoot
+) -> int:
+    """Return the bytes of all sources that several packed records were cut from."""
     if kind.source is None:
         return 0
-    paths = {kind.source(entry.value) for entry in planned.values()}
+    paths = {kind.source(e.value) for ordinal, e in planned.items() if ordinal not in lost}
     return sum(root.size(path) or 0 for path in paths if path)
 
 

@@ -14,7 +14,7 @@ _CONCERNS: dict[str, tuple[str, ...]] = {
     "rawframes": ("media", "frame_table"),
     "skeleton": (),
     "audio": ("features", "keep_audio"),
-    "ava": ("frame_table",),
+    "ava": (),
     "activitynet": ("media", "frame_table"),
 }
 

@@ -68,9 +68,12 @@ def check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord
     """Check a folder of frames and its stretches."""
     if not record.folder or not record.ranges:
         raise AnnotationError(f"expected a folder and its ranges, got {record!r}")
+    rate = _as_float(record.rate, "rate")
+    if type(record.exact) is not bool:
+        raise TypeError(f"exact: expected True or False, got {record.exact!r}")
     try:
         is_flow(record.filename_tmpl)
-        check_rate(record.rate)
+        check_rate(rate)
     except ValueError as exc:
         raise AnnotationError(str(exc)) from exc
     for stretch in record.ranges:
@@ -89,7 +92,7 @@ def check_rawframes(record: RawframesRecord, rule: LabelRule) -> RawframesRecord
         )
         for stretch in record.ranges
     )
-    return replace(record, ranges=tuple(ranges))
+    return replace(record, ranges=tuple(ranges), rate=rate)
 
 
 def check_ava(record: AvaRecord, rule: LabelRule) -> AvaRecord:
@@ -116,6 +119,8 @@ def check_ava(record: AvaRecord, rule: LabelRule) -> AvaRecord:
 
 
 def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
+    if not isinstance(moment, KeyFrame):
+        raise TypeError(f"key_frames: expected a KeyFrame, got {moment!r}")
     _check_whole(moment.timestamp, "timestamp")
     _check_whole(moment.rows, "rows")
     where = f"timestamp {moment.timestamp}"
@@ -138,6 +143,8 @@ def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
         # NaN fails every comparison.
         if boxes is not None and not ((boxes[:, :4] >= 0) & (boxes[:, :4] <= 1)).all():
             raise AnnotationError(f"{where}: expected {name} in fractions of the picture")
+        if boxes is not None and not np.isfinite(boxes).all():
+            raise AnnotationError(f"{where}: expected finite scores of {name}")
     if not persons or moment.rows < 1:
         raise AnnotationError(f"{where}: expected at least one person and row")
     return replace(moment, labels=tuple(rule.check(labels) for labels in moment.labels))

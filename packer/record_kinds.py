@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.recipe import Recipe
@@ -53,6 +54,8 @@ class RecordKind:
     source: Callable[[Any], str] | None = None
     """What several records are cut from, so that they are made one behind the other; empty of
     a record that has it for itself."""
+    label_modes: tuple[LabelMode, ...] = ("one", "many", "none")
+    """Label modes that a split of these records may have; the first where nothing is said."""
     side_bytes: int = 16_384
     """What a sample takes beside its size, about: headers, json, frame table."""
 
@@ -138,6 +141,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             size=_ava_size,
             optional=ava_parts,
             make=make_ava_sample,
+            label_modes=("one", "many"),
             source=lambda record: "" if record.whole else record.path,
         ),
         RecordKind(
@@ -149,6 +153,7 @@ RECORD_KINDS: dict[type, RecordKind] = {
             size=_activitynet_size,
             optional=activitynet_parts,
             make=make_activitynet_sample,
+            label_modes=("none",),
         ),
     )
 }

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.frame_table import NO_PICTURE, RANK, check_frame_table
 from clipshards.packer.format.json_parts import SkeletonJson
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
@@ -55,6 +56,9 @@ def rawframes_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     there = set(values) - {"json"}
     for videos, tables in RAWFRAMES_VIDEOS.items():
         if there == {*videos, *tables}:
+            if is_flow(values["json"].filename_tmpl) != (len(videos) == 2):
+                yield "json", "filename_tmpl is of flow and the parts are not, or the reverse"
+                return
             for video, table in zip(videos, tables, strict=True):
                 info, size = values["json"].video, len(values[video])
                 if not values[table].size:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.json_parts import AudioJson
 from clipshards.packer.format.structure import SOUND_SUFFIXES
@@ -12,7 +14,6 @@ from clipshards.packer.records import AudioRecord
 from clipshards.packer.samples.base import Material, Sample, make_sample
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from clipshards.packer.media.keep_sound import KeptSound
@@ -63,6 +64,8 @@ def make_audio_sample(record: AudioRecord, material: Material) -> Sample:
             f"{record.path!r}: expected floats of shape (frames, bands), at least one frame, "
             f"got {mel.dtype} {mel.shape}"
         )
+    if not np.isfinite(mel).all():
+        raise MediaError(f"{record.path!r}: expected finite numbers, got NaN or infinity")
     about = AudioJson(
         id=record.id or record.path,
         origin=str(record.origin),

@@ -1,8 +1,8 @@
 """Annotated moments of a video become a sample: boxes, actions, and the frames around them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,9 @@ def ava_parts(records: Iterable[AvaRecord]) -> tuple[str, ...]:
         moment.proposals is not None for record in records for moment in record.key_frames
     )
     return ("proposals.npy",) if proposed else ()
+
+
+_T = TypeVar("_T")
 
 
 class _Media(NamedTuple):
@@ -109,7 +112,7 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     from clipshards.packer.media.cut import clip_around, frame_at
 
     part = video_part(record.path)
-    source = _open_source(record.path, material)
+    source = _once(record.path, material, lambda: _Source(material.root.read(record.path)))
     cutter = None if record.whole else source.cutter()
     scan = source.scan
     total = scan.info.frames
@@ -152,21 +155,20 @@ class _Source:
         return self._cutter
 
 
-def _open_source(path: str, material: Material) -> _Source:
-    """Return a video, the last one if it is the same."""
+def _once(path: str, material: Material, make: Callable[[], _T]) -> _T:
+    """Return what `make` makes of the media at `path`, made once for all of its moments."""
     if path not in material.opened:
         # The moments of one video come one behind the other: one is enough, and large.
         material.opened.clear()
         try:
-            material.opened[path] = _Source(material.root.read(path))
+            material.opened[path] = make()
         except MediaError as exc:
-            # A broken video is not decoded again for each of its moments.
+            # Nor is a broken video decoded again for each of its moments.
             material.opened[path] = exc
-    found = material.opened[path]
+    found: _T | MediaError = material.opened[path]
     if isinstance(found, MediaError):
         raise MediaError(str(found)) from found
-    source: _Source = found
-    return source
+    return found
 
 
 def _from_frames(record: AvaRecord, material: Material) -> _Media:
@@ -174,13 +176,17 @@ def _from_frames(record: AvaRecord, material: Material) -> _Media:
     from clipshards.packer.media.cut import clip_around
     from clipshards.packer.media.stills import check_stills, list_frames, mux_stills
 
-    listed = list_frames(
-        material.root,
+    listed = _once(
         record.path,
-        record.filename_tmpl,
-        start_index=record.start_index,
-        ranges=(FrameRange(total_frames=1),),
-        exact=False,
+        material,
+        lambda: list_frames(
+            material.root,
+            record.path,
+            record.filename_tmpl,
+            start_index=record.start_index,
+            ranges=(FrameRange(total_frames=1),),
+            exact=False,
+        ),
     )
     if "" not in listed:
         raise MediaError("expected pictures, got a template of flow")

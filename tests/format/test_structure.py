@@ -128,7 +128,10 @@ def bases() -> dict[str, tuple[str, Values]]:
     }
     return {
         "pictures": ("rawframes", {"json": STILLS, "frames.npy": table(), "mp4": bytes(15)}),
-        "flow": ("rawframes", {"json": STILLS, **flow}),
+        "flow": (
+            "rawframes",
+            {"json": replace(STILLS, filename_tmpl="flow_{}_{:05}.jpg"), **flow},
+        ),
         "persons": (
             "skeleton",
             {
@@ -366,6 +369,8 @@ WRONG = [
     Wrong("persons", "json", "image shape", changed(PERSONS, original_shape=(8, -8))),
     Wrong("persons", "json", "each name once", changed(PERSONS, absent=("b", "a"))),
     Wrong("persons", "json", "class ids of 0 or more", changed(PERSONS, labels=(-1,))),
+    Wrong("pictures", "json", "is of flow", changed(STILLS, filename_tmpl="flow_{}_{}.jpg")),
+    Wrong("flow", "json", "is of flow", changed(STILLS, filename_tmpl="img_{}.jpg")),
     Wrong("pictures", "json", "no stretches", changed(STILLS, stretches=())),
     Wrong("pictures", "json", "start index below 0", changed(STILLS, start_index=-1)),
     Wrong("pictures", "json", "stretches[0]", stretch(offset=2)),
