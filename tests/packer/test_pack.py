@@ -4,12 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from clipshards.packer import (
+    ActivityNetRecord,
     AnnotationError,
     Origin,
     PackReport,
+    PlanError,
     Recipe,
     Reject,
     RejectsError,
@@ -597,3 +600,56 @@ def test_full_disk_is_a_storage_error_and_leaves_no_half_shard(tmp_path: Path, j
     report = pack(junk_records(), out, split="train", media_root=junk, recipe=UNOPENED)
     assert report.packed == 20
     assert verify(out).findings == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"class_names": "abc"}, TypeError, "expected a sequence of names"),
+        ({"class_names": ["\ud800"]}, ValueError, "expected valid Unicode"),
+        ({"shard_size": 2.5e8}, TypeError, "shard_size=250000000.0"),
+        ({"shard_size": "256MB"}, TypeError, "expected whole numbers"),
+        ({"seed": 1.5}, TypeError, "seed=1.5"),
+        ({"media_root": "nowhere"}, ValueError, "media_root 'nowhere': no such folder"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_written(
+    tmp_path: Path, junk: Path, arguments: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    given: dict[str, Any] = {"split": "train", "media_root": junk} | arguments
+    with pytest.raises(error, match=re.escape(says)):
+        pack(junk_records(2), tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_of_numpy_make_the_same_request(tmp_path: Path, junk: Path) -> None:
+    recipe = Recipe(frame_table="none")
+    options: dict[str, Any] = {"split": "train", "media_root": junk, "recipe": recipe}
+    first = pack(junk_records(2), tmp_path, seed=1, shard_size=10**6, **options)
+    odd: dict[str, Any] = {"seed": np.int64(1), "shard_size": np.int32(10**6)}
+    again = pack(junk_records(2), tmp_path, **odd, **options)
+    assert (again.content_digest, again.shards_made) == (first.content_digest, 0)
+
+
+def test_a_task_knows_its_label_modes(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("0.5,0.25\n1.5,2.5\n")
+    record = ActivityNetRecord(
+        id="v", segments=((0, 1),), segment_labels=("run",), duration_s=2, features="v.csv"
+    )
+    pack([record], tmp_path / "a", split="train", media_root=tmp_path)
+    assert manifest_of(tmp_path / "a").labels == "none"
+    with pytest.raises(ValueError, match="labels 'many': activitynet takes none"):
+        pack([record], tmp_path / "b", split="train", media_root=tmp_path, labels="many")
+
+
+def test_a_finished_split_of_another_request_says_what_differs(tmp_path: Path, junk: Path) -> None:
+    recipe = Recipe(frame_table="none")
+    options: dict[str, Any] = {"split": "train", "media_root": junk, "recipe": recipe}
+    pack(junk_records(2), tmp_path, **options)
+    for changes, says in (
+        ({"class_names": [str(n) for n in range(20)]}, "class names: packed (), now ('0'"),
+        ({"recipe": Recipe()}, "recipe: packed "),
+        ({"seed": 5}, "other entries, order, shard size"),
+    ):
+        with pytest.raises(PlanError, match=re.escape(says)):
+            pack(junk_records(2), tmp_path, **(options | changes))

@@ -87,3 +87,23 @@ def test_a_damaged_sample_is_a_problem_of_the_data(run: Run, damaged: Path) -> N
     assert f"train-000001.tar: {key}.mp4" in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_the_files_of_a_sample_are_written(run: Run, packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "files"
+    code, text, err = run("show", packed, "train-00000005", "--extract", out)
+    assert (code, err) == (0, "")
+    assert f"3 files written to {out / 'train-00000005'}" in text
+    names = sorted(path.name for path in (out / "train-00000005").iterdir())
+    assert names == ["frames.npy", "json", "mp4"]
+
+
+def test_a_rejected_entry_is_told(run: Run, media_root: makers.MediaRoot, tmp_path: Path) -> None:
+    annotation = tmp_path / "list.txt"
+    annotation.write_text(f"{media_root.paths[0]} 0\ngone.mp4 1\n")
+    arguments = ("--media-root", media_root.root, "--out", tmp_path / "set", "--split", "train")
+    assert run("pack", "video", annotation, *arguments)[0] == 1
+    for name in ("gone.mp4", "train-00000001"):
+        code, out, err = run("show", tmp_path / "set", name)
+        assert (code, out) == (2, "")
+        assert "train-00000001: rejected: list.txt:2: 'gone.mp4': no such file" in err
