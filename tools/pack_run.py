@@ -163,6 +163,7 @@ def run_pack(
                 print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
             else:
                 _print_rejects(exc.rejects)
+                _print_warnings(getattr(source, "warnings", ()))
             raise
     warnings = (*getattr(source, "warnings", ()), *report.warnings)
     if common["as_json"]:
@@ -194,9 +195,13 @@ def _print_report(report: "PackReport", warnings: Sequence[str]) -> None:
         pairs.append(("rejects", f"{rejected}{when}, listed in {report.split}/rejects.jsonl:"))
     print_pairs(pairs)
     _print_rejects(report.rejects)
-    for warning in warnings:
-        click.echo(f"warning: {warning}")
+    _print_warnings(warnings)
     click.echo(f"next: clipshards verify {shlex.quote(report.location)}")
+
+
+def _print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {printable(warning)}")
 
 
 def _print_rejects(rejects: "Sequence[RejectRow]") -> None:

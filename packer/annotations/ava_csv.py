@@ -183,6 +183,7 @@ class _Reading:
         # A label map that lacks something is known before the first row.
         _ = source.class_names
         self._renumbered = {label: new for new, label in enumerate(source.custom_classes, start=1)}
+        self._met: set[Moment] = set()
         self._excluded = set() if source.exclude is None else read_exclusions(Path(source.exclude))
         self._proposals = (
             None
@@ -202,6 +203,7 @@ class _Reading:
                 moment = fields[0], _integer(fields[1], "a timestamp in whole numbers", line)
                 self._seen.add(moment)
                 if moment in self._excluded:
+                    self._met.add(moment)
                     self._exclude("exclude", moment, number)
                     continue
                 self._check_moment(moment)
@@ -227,6 +229,13 @@ class _Reading:
             key_frames[moment] = _key_frame(moment, scene, boxes)
             if boxes is None:
                 lonely.append(moment)
+        strays = sorted(self._excluded - self._met)
+        if strays:
+            name = Path(os.fspath(self._source.exclude or "")).name
+            self._source.warnings.append(
+                f"{len(strays)} of {len(self._excluded)} lines of {name} match no row, "
+                f"the first: {_short(','.join(map(str, strays[0])))}"
+            )
         if self._proposals is not None:
             self._report(self._proposals, len(key_frames), lonely)
         placed = self._others
@@ -251,7 +260,9 @@ class _Reading:
         start, end = self._range(moment[0])
         if moment[1] < start or (end is not None and moment[1] > end):
             allowed = f"{start} or more" if end is None else f"{start} to {end}"
-            raise AnnotationError(f"expected a timestamp of {allowed}, got {moment[1]}")
+            raise AnnotationError(
+                f"expected a timestamp of {allowed}, got {moment[1]}; is the range another one?"
+            )
 
     def _range(self, video_id: str) -> tuple[int, int | None]:
         source = self._source

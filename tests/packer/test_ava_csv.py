@@ -221,6 +221,13 @@ def test_excluded_key_frames_are_counted_by_row(tmp_path: Path) -> None:
     assert [entry.id for entry in entries[3:]] == ["v,0903"]
 
 
+def test_lines_of_an_exclude_file_that_match_nothing_are_warned_about(tmp_path: Path) -> None:
+    exclude = write(tmp_path, ["v,902", "u,902", "v,999"], name="exclude.csv")
+    source = AvaCsv(write(tmp_path, [f"v,0902,{BOX},1,0", f"v,903,{BOX},1,0"]), exclude=exclude)
+    assert len(list(source)) == 2
+    assert source.warnings == ["2 of 3 lines of exclude.csv match no row, the first: 'u,902'"]
+
+
 @pytest.mark.parametrize("line", ["", "v", "v,", "v,902.0", "v,902,1"])
 def test_bad_line_of_an_exclude_file_is_named(tmp_path: Path, line: str) -> None:
     exclude = write(tmp_path, ["v,902", line], name="exclude.csv")
