@@ -219,7 +219,10 @@ def pack(
         bytes=manifest.size_bytes,
         source_bytes=source_bytes,
         content_digest=manifest.content_digest,
-        warnings=(*_warnings(records, planned), *_growth(manifest.size_bytes, source_bytes)),
+        warnings=(
+            *_warnings(records, planned, request.recipe),
+            *_growth(manifest.size_bytes, source_bytes),
+        ),
         seconds=time.monotonic() - started,
     )
 
@@ -332,20 +335,18 @@ def _check_rejects(rejects: Sequence[RejectRow], limit: int, total: int, words: 
     )
 
 
-def _warnings(records: object, planned: Mapping[int, Entry]) -> tuple[str, ...]:
+def _warnings(records: object, planned: Mapping[int, Entry], recipe: Recipe) -> tuple[str, ...]:
     warnings = tuple(getattr(records, "warnings", ()))
     containers = set()
-    for entry in planned.values():
+    for entry in planned.values() if recipe.media == "copy" else ():
         if isinstance(entry.value, VideoRecord):
             with suppress(MediaError):
                 containers.add(video_part(entry.value.path))
     if len(containers) < 2:
         return warnings
     names = ", ".join(sorted(containers))
-    return (
-        *warnings,
-        f"the split mixes {names}; tools that expect one part name will miss the others",
-    )
+    mixed = f"the split mixes {names}; tools that expect one part name will miss the others"
+    return (*warnings, f"{mixed} (recipe remux makes all mp4)")
 
 
 def _discard(storage: Storage, split: str) -> None:

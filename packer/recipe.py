@@ -5,13 +5,14 @@ from typing import Any, Literal, get_args
 
 from clipshards.packer.format.video import FrameTableMode
 
+MediaMode = Literal["copy", "remux"]
 FeaturesMode = Literal["file", "compute"]
 KeepAudio = Literal["no", "source", "wav", "flac"]
 
 # Task -> the options that shape its parts.
 _CONCERNS: dict[str, tuple[str, ...]] = {
     "video": ("media", "frame_table"),
-    "rawframes": ("media", "frame_table"),
+    "rawframes": ("frame_table",),
     "skeleton": (),
     "audio": ("features", "keep_audio"),
     "ava": (),
@@ -23,8 +24,9 @@ _CONCERNS: dict[str, tuple[str, ...]] = {
 class Recipe:
     """How media become parts; the default keeps the source's bytes untouched."""
 
-    media: str = "copy"
-    """`copy`: the source's bytes."""
+    media: MediaMode = "copy"
+    """Of videos. `copy`: the source's bytes. `remux`: an mp4 of the source's packets, frames
+    and sound unchanged."""
     frame_table: FrameTableMode = "decode"
     """`decode`: one decode per video, which also proves it decodable. `none`: videos are
     packed undecoded, and readers decode them from their start."""
@@ -36,8 +38,8 @@ class Recipe:
     `wav`, `flac`: the decoded sound in 16 bits."""
 
     def __post_init__(self) -> None:
-        if self.media != "copy":
-            raise ValueError(f"recipe {self.media!r}: only 'copy' is there yet")
+        if self.media not in get_args(MediaMode):
+            raise ValueError(f"media {self.media!r}: expected one of {get_args(MediaMode)}")
         if self.frame_table not in get_args(FrameTableMode):
             raise ValueError(
                 f"frame table {self.frame_table!r}: expected one of {get_args(FrameTableMode)}"

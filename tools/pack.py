@@ -40,6 +40,13 @@ def pack() -> None:
 @label_options
 @click.option("--delimiter", default=" ", help="Between two fields, once.  [default: one space]")
 @click.option(
+    "--recipe",
+    type=click.Choice(["copy", "remux"]),
+    default="copy",
+    show_default=True,
+    help="copy: the file's bytes. remux: an mp4 of its packets, frames and sound unchanged.",
+)
+@click.option(
     "--frame-table",
     type=click.Choice(["decode", "none"]),
     default="decode",
@@ -52,6 +59,7 @@ def video(
     multi_label: bool,
     unlabelled: bool,
     delimiter: str,
+    recipe: Any,
     frame_table: Any,
     **common: Unpack[Common],
 ) -> None:
@@ -61,7 +69,7 @@ def video(
 
     labels = label_mode(multi_label, unlabelled)
     records = VideoList(annotation, labels=labels, delimiter=delimiter.replace("\\t", "\t"))
-    run_pack(records, common, labels=labels, recipe=Recipe(frame_table=frame_table))
+    run_pack(records, common, labels=labels, recipe=Recipe(recipe, frame_table))
 
 
 @pack.command()

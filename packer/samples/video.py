@@ -33,12 +33,16 @@ def read_video(path: str, material: Material) -> tuple[str, bytes, VideoInfo, Fr
     """Return the part name of a video, its bytes, and what the recipe wants to know of it.
 
     Raises:
-        MediaError: The media is missing, of an unknown kind, too large, cut short, or
-            (with the frame table made by decoding) not decodable.
+        MediaError: The media is missing, of an unknown kind, too large, cut short, (with
+            the frame table made by decoding) not decodable, or cannot be remuxed.
     """
     part = video_part(path)
     data = material.root.read(path)
     try:
+        if material.recipe.media == "remux":
+            from clipshards.packer.media.cut import remux
+
+            part, data = "mp4", remux(data)
         if material.recipe.frame_table == "decode":
             # PyAV is loaded with the first video that is opened, not with the package.
             from clipshards.packer.frames.scan import scan_video
