@@ -158,7 +158,8 @@ def iter_pictures(
                 raise DecodeError(
                     f"packets {sorted(missing)} gave no picture although the frame table says so"
                 )
-            if not _is_as_new(info, part, table[run.feed]):
+            # Whether a picture is interlaced is carried over to the next video's.
+            if info.interlaced or not _is_as_new(info, part, table[run.feed]):
                 context = None
     except av.FFmpegError as exc:
         raise DecodeError(f"the decoder failed: {exc.strerror}") from exc
@@ -289,6 +290,21 @@ def _decode_packets(
         yield from context.decode(packet)
     yield from context.decode(None)
     context.flush_buffers()
+
+
+def decode_alone(
+    part: bytes, packet: int, *, info: VideoInfo, table: FrameTable
+) -> list[VideoFrame]:
+    """Return what a new decoder makes of one packet.
+
+    Raises:
+        DecodeError: The decoder refuses it.
+    """
+    try:
+        feed = np.array([packet], dtype=np.int64)
+        return list(_decode_packets(part, feed, info, table, _open_context(info)))
+    except av.FFmpegError as exc:
+        raise DecodeError(f"packet {packet}: the decoder failed: {exc.strerror}") from exc
 
 
 def _decoder_key(info: VideoInfo) -> tuple[Any, ...]:

@@ -43,6 +43,7 @@ from clipshards.packer.frames.decode import (
     LAST_MENDED_X264,
     FrameConverter,
     Pixels,
+    decode_alone,
     iter_pictures,
     oldest_x264,
     open_container,
@@ -77,6 +78,10 @@ class VideoScan:
     """Empty when `info.no_table_because` says why."""
 
 
+class _CompareAllError(Exception):
+    """A spot check is not enough for this video."""
+
+
 class _NoTableError(Exception):
     """The video decodes, but no table can stand for it; the text says why."""
 
@@ -93,6 +98,8 @@ def scan_video(data: bytes) -> VideoScan:
     """
     try:
         return _scan(data, strict=True)
+    except _CompareAllError:
+        return _scan(data, strict=True, compare_all=True)
     except MediaError as exc:
         if not isinstance(exc.__cause__, av.FFmpegError):
             raise
@@ -101,8 +108,11 @@ def scan_video(data: bytes) -> VideoScan:
     return _scan(data, strict=False)
 
 
-def _scan(data: bytes, *, strict: bool) -> VideoScan:
-    """Scan once; with `strict`, the decoder stops at the first error instead of concealing it."""
+def _scan(data: bytes, *, strict: bool, compare_all: bool = False) -> VideoScan:
+    """Scan once; with `strict`, the decoder stops at the first error instead of concealing it.
+
+    With `compare_all`, nothing is taken as proved that timing messages could upset.
+    """
     try:
         with open_container(data) as container:
             stream = video_stream(container)
@@ -113,13 +123,13 @@ def _scan(data: bytes, *, strict: bool) -> VideoScan:
             if strict:
                 stream.codec_context.options = {"err_detect": "explode"}
             reason = "" if strict else "the decoder reports errors"
-            return _scan_stream(data, container, stream, reason)
+            return _scan_stream(data, container, stream, reason, compare_all)
     except av.FFmpegError as exc:
         raise MediaError(f"not a readable mp4, mov, mkv, webm or avi: {exc.strerror}") from exc
 
 
 def _scan_stream(
-    data: bytes, container: InputContainer, stream: VideoStream, reason: str
+    data: bytes, container: InputContainer, stream: VideoStream, reason: str, compare_all: bool
 ) -> VideoScan:
     """Scan an opened video; a `reason` that is given leaves the table empty."""
     info = _describe(container, stream)
@@ -133,8 +143,10 @@ def _scan_stream(
     provable = (
         info.codec == "h264"
         and not (table[:, FLAGS] & CORRUPT).any()
-        and not _is_remembered(data, table, info, stream.codec_context.profile)
+        and not _is_mended(data, stream.codec_context.profile)
     )
+    timed = provable and _has_picture_timing(data, table, info)
+    provable = provable and not (timed and compare_all)
     watched = _spot_packets(table) if provable else np.arange(len(table))
     decode = _SequentialDecode(stream, set(watched.tolist()))
     ranks = decode.run(packets)
@@ -159,6 +171,8 @@ def _scan_stream(
                 # Packets without a picture are outside the argument above; not seen in
                 # well-made files, so they may cost a second decode.
                 raise _NoTableError("an H.264 packet gives no picture")
+            if timed and provable and (info.interlaced or not _starts_frames(data, info, table)):
+                raise _CompareAllError
             _check_by_decoding(data, info, table, decode.fingerprints, watched)
         except _NoTableError as exc:
             reason = str(exc)
@@ -249,20 +263,41 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
     return table
 
 
-def _is_remembered(data: bytes, table: FrameTable, info: VideoInfo, profile: str | None) -> bool:
-    """Return whether an H.264 video says things that FFmpeg remembers beyond an IDR picture.
+def _is_mended(data: bytes, profile: str | None) -> bool:
+    """Return whether FFmpeg mends mistakes of the x264 that made an H.264 video.
 
-    The version of x264, for mending the mistakes of old ones. And from the timing of one
-    picture to the next whether it is interlaced, which steers the conversion to RGB.
+    It remembers the version beyond an IDR picture.
     """
     is_444 = profile is None or "4:4:4" in profile
     mended = LAST_MENDED_X264 if is_444 else _LAST_X264_MENDED_EVERYWHERE
-    return oldest_x264(data, 0, len(data)) <= mended or any(
+    return oldest_x264(data, 0, len(data)) <= mended
+
+
+def _has_picture_timing(data: bytes, table: FrameTable, info: VideoInfo) -> bool:
+    """Return whether an H.264 video says of its pictures how they are to be shown.
+
+    FFmpeg then carries over from one picture to the next, IDR or not, whether it is
+    interlaced, which steers the conversion to RGB.
+    """
+    return any(
         _PICTURE_TIMING in _messages(unit)
         for offset, size in table[:, (OFFSET, SIZE)].tolist()
         for unit in split_nal_units(data[offset : offset + size], info.nal_length_size)
         if unit[0] & 31 == _SEI
     )
+
+
+def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
+    """Return whether a new decoder takes the picture of each random-access point for a frame.
+
+    Where no picture of the sequential decode is interlaced, that is all that could be carried
+    over wrongly: a picture that is none ends the chain.
+    """
+    for packet in np.flatnonzero(table[:, FLAGS] & RANDOM_ACCESS):
+        pictures = decode_alone(data, int(packet), info=info, table=table)
+        if not pictures or any(picture.interlaced_frame for picture in pictures):
+            return False
+    return True
 
 
 def _messages(unit: bytes) -> set[int]:
