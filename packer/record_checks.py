@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from clipshards.packer.annotations.rawframe_list import check_rate
 from clipshards.packer.format.errors import AnnotationError
-from clipshards.packer.format.frame_names import is_flow
+from clipshards.packer.format.frame_names import check_rate, is_flow
 from clipshards.packer.format.json_parts import MAX_FRAMES
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.origins import plain_origin

@@ -19,10 +19,9 @@ from clipshards.packer.annotations.ava_proposals import (
     spell,
 )
 from clipshards.packer.annotations.pickles import PickleEncoding
-from clipshards.packer.annotations.rawframe_list import check_rate
 from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
-from clipshards.packer.format.frame_names import is_flow
+from clipshards.packer.format.frame_names import check_rate, is_flow
 from clipshards.packer.records import AvaRecord, Excluded, KeyFrame, Origin, Reject
 
 _COLUMNS = "'video_id,timestamp,x1,y1,x2,y2,action_id,entity_id'"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
-from clipshards.packer.format.frame_names import is_flow
+from clipshards.packer.format.frame_names import check_rate, is_flow
 from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import FrameRange, Origin, RawframesRecord, Reject
 
@@ -139,13 +139,3 @@ def _integer(text: str, least: int, what: str, line: str, hint: str = "") -> int
     if not least <= value < 2**63:
         raise AnnotationError(f"expected {what}, {least} or more, got {text!r} in {line!r}{hint}")
     return value
-
-
-def check_rate(rate: float) -> None:
-    """Check the rate of raw frames.
-
-    Raises:
-        ValueError: Neither 0 nor 0.001 to 1000 frames per second.
-    """
-    if rate and not 0.001 <= rate <= 1000:  # NaN is neither
-        raise ValueError(f"rate {rate}: expected 0.001 to 1000, or 0 where not known")

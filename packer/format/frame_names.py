@@ -1,4 +1,4 @@
-"""Templates of frame file names: how they are checked, and the names that they give."""
+"""Folders of frames: templates of their file names, and their rate."""
 
 import posixpath
 import re
@@ -59,3 +59,13 @@ def frame_name(template: str, number: int, axis: str | None = None) -> str:
     ('img_100000.jpg', 'flow_x_00007.jpg')
     """
     return template.format(number) if axis is None else template.format(axis, number)
+
+
+def check_rate(rate: float) -> None:
+    """Check the rate of raw frames.
+
+    Raises:
+        ValueError: Neither 0 nor 0.001 to 1000 frames per second.
+    """
+    if rate and not 0.001 <= rate <= 1000:  # NaN is neither
+        raise ValueError(f"rate {rate}: expected 0.001 to 1000, or 0 where not known")

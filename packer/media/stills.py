@@ -17,9 +17,8 @@ import av
 import numpy as np
 from av.packet import Packet
 
-from clipshards.packer.annotations.rawframe_list import check_rate
 from clipshards.packer.format.errors import DecodeError, MediaError
-from clipshards.packer.format.frame_names import frame_name, is_flow
+from clipshards.packer.format.frame_names import check_rate, frame_name, is_flow
 from clipshards.packer.format.frame_table import RANDOM_ACCESS, FrameTable
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.stills import (

@@ -51,14 +51,14 @@ NAMES = {
     "parent of a folder": "../../outside/b",
     "parent in the middle": "deep/../../outside/c",
     "far up": "../" * 40 + "etc/hostname",
-    "into the root again": "../root/again",
+    "into the root again": "../inside/again",
     "parent that stays inside": "deep/../stays",
     "doubled slashes": "deep//er///twice",
     "dots": "./deep/./dotted",
     "absolute": "@/outside/d",
-    "absolute, inside": "@/root/absolute",
+    "absolute, inside": "@/inside/absolute",
     "absolute, two slashes": "/@/outside/e",
-    "sibling with the root's name": "../root-and-more/f",
+    "sibling with the root's name": "../inside-and-more/f",
     "parent alone": "..",
     "dot alone": ".",
     "three dots": "...",
@@ -194,7 +194,7 @@ class World(NamedTuple):
 
 def make_world(folder: Path, kind: Kind) -> World:
     """Write media for every name that a file can have, wherever it leads below the folder."""
-    root = folder / "root"
+    root = folder / "inside"
     for name in ("root/kpts", "outside", "root-and-more"):
         (folder / name).mkdir(parents=True)
     names = {what: name.replace("@", str(folder)) for what, name in NAMES.items()}
@@ -405,7 +405,7 @@ def test_a_skeleton_id_that_is_no_unicode_is_an_annotation_error(half: int, tmp_
 
 @pytest.mark.parametrize("folder", ["../outside", "@/outside", "kpts/../../outside", "kpts\0", ""])
 def test_a_skeleton_folder_outside_the_root_gives_rejects_only(folder: str, tmp_path: Path) -> None:
-    for place in (tmp_path / "root" / "kpts", tmp_path / "outside"):
+    for place in (tmp_path / "inside" / "kpts", tmp_path / "outside"):
         place.mkdir(parents=True)
         write_pose(place / "a.pkl", 1)
     entries = [{"frame_dir": "a", "label": 0, "total_frames": 3}]
@@ -416,7 +416,7 @@ def test_a_skeleton_folder_outside_the_root_gives_rejects_only(folder: str, tmp_
             SkeletonFile(file, skeleton_dir=folder.replace("@", str(tmp_path))),
             tmp_path / "out",
             split="train",
-            media_root=tmp_path / "root",
+            media_root=tmp_path / "inside",
         )
     assert not [path for _, path in seen if path.startswith(str(tmp_path / "outside"))]
 
@@ -539,7 +539,7 @@ HOSTILE_FILES = [
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("name", HOSTILE_FILES)
 def test_a_list_may_have_any_name(kind: str, name: bytes, tmp_path: Path) -> None:
-    root = tmp_path / "root"
+    root = tmp_path / "inside"
     root.mkdir()
     KINDS[kind].write(root / KINDS[kind].path.format("a"), 1)
     file = tmp_path / os.fsdecode(name)
