@@ -31,40 +31,31 @@ from clipshards.packer.format.frame_table import (
     FLAGS,
     NO_PICTURE,
     NO_PTS,
-    OFFSET,
     RANDOM_ACCESS,
     RANK,
-    SIZE,
     FrameTable,
     empty_frame_table,
 )
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.decode import (
-    LAST_MENDED_X264,
     FrameConverter,
     Pixels,
     decode_alone,
     iter_pictures,
-    oldest_x264,
     open_container,
     rotation_of,
     video_stream,
 )
 from clipshards.packer.frames.h264 import numbering_has_gaps
-from clipshards.packer.frames.nal import nal_length_size, read_access_unit, split_nal_units
+from clipshards.packer.frames.nal import nal_length_size, read_access_unit
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
+from clipshards.packer.frames.sei import has_picture_timing, is_mended
 from clipshards.packer.frames.truncation import check_not_truncated
 
 # Matroska and WebM report a block's position, the payload stands a few bytes behind it.
 _BLOCK_HEADER = 64
 # What a container may send a decoder beside a packet, and a table does not record.
 _CONFIGURATION: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
-# H.264's unit of supplemental information, and the message in it on the fields of a picture.
-_SEI = 6
-_PICTURE_TIMING = 1
-# What FFmpeg mends of x264 up to this version concerns all H.264, and then up to
-# LAST_MENDED_X264 only the 4:4:4 profiles (which are those of lossless coding too).
-_LAST_X264_MENDED_EVERYWHERE = 33
 # Packets behind a random-access point among which the spot check looks for its second frame.
 _SPOT_REACH = 8
 
@@ -143,9 +134,9 @@ def _scan_stream(
     provable = (
         info.codec == "h264"
         and not (table[:, FLAGS] & CORRUPT).any()
-        and not _is_mended(data, stream.codec_context.profile)
+        and not is_mended(data, stream.codec_context.profile)
     )
-    timed = provable and _has_picture_timing(data, table, info)
+    timed = provable and has_picture_timing(data, table, info)
     provable = provable and not (timed and compare_all)
     watched = _spot_packets(table) if provable else np.arange(len(table))
     decode = _SequentialDecode(stream, set(watched.tolist()))
@@ -263,30 +254,6 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
     return table
 
 
-def _is_mended(data: bytes, profile: str | None) -> bool:
-    """Return whether FFmpeg mends mistakes of the x264 that made an H.264 video.
-
-    It remembers the version beyond an IDR picture.
-    """
-    is_444 = profile is None or "4:4:4" in profile
-    mended = LAST_MENDED_X264 if is_444 else _LAST_X264_MENDED_EVERYWHERE
-    return oldest_x264(data, 0, len(data)) <= mended
-
-
-def _has_picture_timing(data: bytes, table: FrameTable, info: VideoInfo) -> bool:
-    """Return whether an H.264 video says of its pictures how they are to be shown.
-
-    FFmpeg then carries over from one picture to the next, IDR or not, whether it is
-    interlaced, which steers the conversion to RGB.
-    """
-    return any(
-        _PICTURE_TIMING in _messages(unit)
-        for offset, size in table[:, (OFFSET, SIZE)].tolist()
-        for unit in split_nal_units(data[offset : offset + size], info.nal_length_size)
-        if unit[0] & 31 == _SEI
-    )
-
-
 def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
     """Return whether a new decoder takes the picture of each random-access point for a frame.
 
@@ -298,24 +265,6 @@ def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
         if not pictures or any(picture.interlaced_frame for picture in pictures):
             return False
     return True
-
-
-def _messages(unit: bytes) -> set[int]:
-    """Return the payload types in a unit of supplemental information (7.3.2.3)."""
-    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
-    kinds = set()
-    place = 0
-    while place + 2 < len(payload):  # the last byte ends the unit
-        numbers = []
-        for _ in range(2):
-            start = place
-            while payload[place : place + 1] == b"\xff":
-                place += 1
-            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
-            place += 1
-        kinds.add(numbers[0])
-        place += numbers[1]
-    return kinds
 
 
 def _settle(table: FrameTable) -> None:

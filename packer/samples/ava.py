@@ -109,7 +109,7 @@ def _proposals(moment: KeyFrame) -> Any:
 
 def _from_video(record: AvaRecord, material: Material) -> _Media:
     # PyAV is loaded with the first video that is opened, not with the package.
-    from clipshards.packer.media.cut import clip_around, frame_at
+    from clipshards.packer.media.moments import clip_around, frame_at
 
     part = video_part(record.path)
     source = _once(record.path, material, lambda: _Source(material.root.read(record.path)))
@@ -173,7 +173,7 @@ def _once(path: str, material: Material, make: Callable[[], _T]) -> _T:
 
 def _from_frames(record: AvaRecord, material: Material) -> _Media:
     # PyAV and Pillow are loaded with the first folder that is opened, not with the package.
-    from clipshards.packer.media.cut import clip_around
+    from clipshards.packer.media.moments import clip_around
     from clipshards.packer.media.stills import check_stills, list_frames, mux_stills
 
     listed = _once(

@@ -18,15 +18,8 @@ from clipshards.packer.format.frame_table import FLAGS, PTS, RANDOM_ACCESS, RANK
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.frames.plan import picture_packets
 from clipshards.packer.frames.scan import scan_video
-from clipshards.packer.media.cut import (
-    Cut,
-    VideoCutter,
-    clip_around,
-    cut_video,
-    frame_at,
-    frame_ticks,
-    remux,
-)
+from clipshards.packer.media.cut import Cut, VideoCutter, cut_video, remux
+from clipshards.packer.media.moments import clip_around, frame_at, frame_ticks
 
 # What no cut can be made of, and why.
 UNCUTTABLE = {

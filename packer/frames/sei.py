@@ -1,0 +1,55 @@
+"""What H.264's supplemental information makes FFmpeg remember from one picture to another."""
+
+from clipshards.packer.format.frame_table import OFFSET, SIZE, FrameTable
+from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.frames.decode import LAST_MENDED_X264, oldest_x264
+from clipshards.packer.frames.nal import split_nal_units
+
+# H.264's unit of supplemental information, and the message in it on the fields of a picture.
+_SEI = 6
+_PICTURE_TIMING = 1
+# What FFmpeg mends of x264 up to this version concerns all H.264, and then up to
+# LAST_MENDED_X264 only the 4:4:4 profiles (which are those of lossless coding too).
+_LAST_X264_MENDED_EVERYWHERE = 33
+
+
+def is_mended(data: bytes, profile: str | None) -> bool:
+    """Return whether FFmpeg mends mistakes of the x264 that made an H.264 video.
+
+    It remembers the version beyond an IDR picture.
+    """
+    is_444 = profile is None or "4:4:4" in profile
+    mended = LAST_MENDED_X264 if is_444 else _LAST_X264_MENDED_EVERYWHERE
+    return oldest_x264(data, 0, len(data)) <= mended
+
+
+def has_picture_timing(data: bytes, table: FrameTable, info: VideoInfo) -> bool:
+    """Return whether an H.264 video says of its pictures how they are to be shown.
+
+    FFmpeg then carries over from one picture to the next, IDR or not, whether it is
+    interlaced, which steers the conversion to RGB.
+    """
+    return any(
+        _PICTURE_TIMING in _messages(unit)
+        for offset, size in table[:, (OFFSET, SIZE)].tolist()
+        for unit in split_nal_units(data[offset : offset + size], info.nal_length_size)
+        if unit[0] & 31 == _SEI
+    )
+
+
+def _messages(unit: bytes) -> set[int]:
+    """Return the payload types in a unit of supplemental information (7.3.2.3)."""
+    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
+    kinds = set()
+    place = 0
+    while place + 2 < len(payload):  # the last byte ends the unit
+        numbers = []
+        for _ in range(2):
+            start = place
+            while payload[place : place + 1] == b"\xff":
+                place += 1
+            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
+            place += 1
+        kinds.add(numbers[0])
+        place += numbers[1]
+    return kinds
