@@ -37,10 +37,10 @@ def check_entries(
     entries = []
     ordinal = 0
     for place, value in enumerate(records):
-        if not isinstance(value, (Reject, Excluded, *RECORD_KINDS)):
+        if not isinstance(value, _VALUES):
             expected = "a record" if kind is None else kind.record.__name__
             raise TypeError(f"records[{place}]: expected {expected}, got {value!r}")
-        if not isinstance(value, Reject | Excluded):
+        if not isinstance(value, (Reject, Excluded)):
             if kind is not None and type(value) is not kind.record:
                 raise TypeError(
                     f"records[{place}]: expected {kind.record.__name__} as before, got {value!r}"
@@ -80,7 +80,10 @@ def _check(
     count = kind.entries(value)
     try:
         for name in texts:
-            _check_unicode(name, getattr(value, name))
+            text = getattr(value, name)
+            # Almost all text is plain, and this is quickly said.
+            if not (text.isascii() and text.isprintable()):
+                _check_unicode(name, text)
         checked = kind.check(value, rule)
     except AnnotationError as exc:
         name = as_unicode(kind.name(value))
@@ -90,6 +93,7 @@ def _check(
     return Entry(ordinal, count, checked)
 
 
+_VALUES = (Reject, Excluded, *RECORD_KINDS)
 _TEXTS = {
     record: tuple(field.name for field in fields(record) if field.type is str)
     for record in RECORD_KINDS

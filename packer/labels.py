@@ -31,17 +31,17 @@ class LabelRule:
         given = tuple(labels)
         if not labels_fit(self.mode, len(given)):
             raise AnnotationError(f"expected {_EXPECTED[self.mode]}, got {list(given)}")
-        found = tuple(_class_id(label) for label in given)
+        plain = {*map(type, given)} <= {int}
+        found = given if plain else tuple(_class_id(label) for label in given)
         for label, number in zip(given, found, strict=True):
             if not 0 <= number < 2**63:
                 raise AnnotationError(f"expected class ids of 0 or more, got {label!r}")
-        beyond = [label for label in found if self.class_names and label >= len(self.class_names)]
-        if beyond:
-            raise AnnotationError(
-                f"expected a class id below {len(self.class_names)} (class names given), "
-                f"got {beyond[0]}"
-            )
-        return labels if type(labels) is tuple and all(type(x) is int for x in labels) else found
+            if self.class_names and number >= len(self.class_names):
+                raise AnnotationError(
+                    f"expected a class id below {len(self.class_names)} (class names given), "
+                    f"got {number}"
+                )
+        return found
 
 
 def _class_id(label: object) -> int:

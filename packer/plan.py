@@ -6,9 +6,10 @@ process can make it, make it again, or go on where another was killed.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -146,30 +147,32 @@ class Plan:
 def digest_of_entries(entries: Iterable[Entry]) -> str:
     """Return the sha256 that stands for the parsed annotation in a request."""
     digest = hashlib.sha256()
+    arrays: list[np.ndarray] = []
+
+    def fields_of(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            arrays.append(value)
+            return {"dtype": value.dtype.str, "shape": value.shape}
+        kind: Any = type(value)  # mypy does not take a dataclass's type for hashable
+        return [kind.__name__, _fields_getter(kind)(value)]
+
+    # The encoder's own recursion is in C, and comes to us for arrays and records only.
+    encoder = json.JSONEncoder(
+        separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=fields_of
+    )
     for entry in entries:
-        digest.update(_ENTRY_ENCODER.encode(_fields_of(entry.value)).encode() + b"\n")
+        digest.update(encoder.encode(fields_of(entry.value)).encode())
+        # Behind the line that says how long they are.
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).data)
+        arrays.clear()
     return digest.hexdigest()
 
 
-def _fields_of(value: Any) -> Any:
-    """Return what JSON has no type for as JSON that no two different values have in common."""
-    if isinstance(value, np.ndarray):
-        digest = sha256_hex(np.ascontiguousarray(value).data)
-        return {"dtype": value.dtype.str, "shape": value.shape, "sha256": digest}
-    # mypy does not take a dataclass's type for hashable.
-    kind: Any = type(value)
-    return [kind.__name__, *(getattr(value, name) for name in _field_names(kind))]
-
-
-# The encoder's own recursion is in C, and comes to us for arrays and records only.
-_ENTRY_ENCODER = json.JSONEncoder(
-    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_fields_of
-)
-
-
 @cache
-def _field_names(kind: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _fields_getter(kind: type[Any]) -> Callable[[Any], Any]:
+    """Return what takes all fields of a record class, in order, out of a record."""
+    return attrgetter(*(field.name for field in fields(kind)))
 
 
 def make_plan(

@@ -1,12 +1,13 @@
 """Writing one shard: members one behind the other, the index last, all of it hashed."""
 
 import hashlib
+from collections.abc import Iterable
 
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.index import PartColumns, ShardIndex
 from clipshards.packer.format.manifest import ShardEntry
 from clipshards.packer.format.names import INDEX_MEMBER, member_name, shard_name
-from clipshards.packer.format.tar import BLOCK, END, encode_header, padding
+from clipshards.packer.format.tar import BLOCK, END, encode_header, member_bytes, padding
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.samples.base import Sample
 from clipshards.packer.storage.base import Write
@@ -70,7 +71,7 @@ class ShardWriter:
         index = self._index.encode()
         index_offset = self._place + BLOCK
         index_crc32c = self._add_member(INDEX_MEMBER, index)
-        self._put(END)
+        self._put((END,), len(END))
         self._flush()
         return ShardEntry(
             name=shard_name(self._index.split, self._index.number),
@@ -87,11 +88,12 @@ class ShardWriter:
         )
 
     def _add_member(self, name: str, data: bytes) -> int:
-        self._put(encode_header(name, len(data)), data, END[: padding(len(data))])
+        size = len(data)
+        pieces = (encode_header(name, size), data, END[: padding(size)])
+        self._put(pieces, member_bytes(size))
         return crc32c(data)
 
-    def _put(self, *pieces: bytes) -> None:
-        size = sum(map(len, pieces))
+    def _put(self, pieces: Iterable[bytes], size: int) -> None:
         self._place += size
         # Small members are hashed and written in blocks: the calls would cost more than the bytes.
         if size >= _LARGE:

@@ -151,8 +151,11 @@ def _float_fault(name: str, array: object) -> str:
         return f"{name}: expected one of {', '.join(_FLOATS)}, got {shown(array)}; convert it"
     if not array.size:
         return f"{name}: expected at least one number, got shape {array.shape}"
-    bad = array.size - np.count_nonzero(np.isfinite(array))
-    return f"{name}: expected finite numbers, got NaN or infinity {bad} times" if bad else ""
+    finite = np.isfinite(array)
+    if finite.all():
+        return ""
+    bad = array.size - np.count_nonzero(finite)
+    return f"{name}: expected finite numbers, got NaN or infinity {bad} times"
 
 
 def _boxes_fault(record: SkeletonRecord) -> str:
