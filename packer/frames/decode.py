@@ -9,7 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -40,14 +40,14 @@ LAST_MENDED_X264 = 150
 _X264_VERSION = re.compile(rb"x264\s*-\s*core\s*\+?0*([0-9]*)")
 
 
-def open_container(data: bytes) -> InputContainer:
-    """Return the opened container in `data`, one of mp4/mov, Matroska/WebM and AVI.
+def open_container(data: bytes | BinaryIO) -> InputContainer:
+    """Return the opened container in `data` or a file, one of mp4/mov, Matroska/WebM and AVI.
 
     Raises:
         av.FFmpegError: None of these, or its headers are broken.
     """
     return av.open(
-        io.BytesIO(data),
+        io.BytesIO(data) if isinstance(data, bytes) else data,
         mode="r",
         options={"format_whitelist": CONTAINERS},
         # Titles and comments in old encodings must not make a video unreadable.
@@ -158,7 +158,8 @@ def iter_pictures(
                 raise DecodeError(
                     f"packets {sorted(missing)} gave no picture although the frame table says so"
                 )
-            # Whether a picture is interlaced is carried over to the next video's.
+            # A flush forgets whether the last picture was interlaced, as of FFmpeg 8.1: a
+            # precaution for other releases.
             if info.interlaced or not _is_as_new(info, part, table[run.feed]):
                 context = None
     except av.FFmpegError as exc:

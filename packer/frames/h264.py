@@ -1,62 +1,85 @@
-"""Whether the numbering of H.264 pictures has gaps: ITU-T H.264 7.3.2.1.1, 7.3.3, 7.4.3.
+"""What in an H.264 stream makes FFmpeg's pictures depend on more than the standard lets them.
 
-Where a number is missing, FFmpeg puts pictures of its own making among the references,
-and what it makes depends on which packet shows the gap first, even a disposable one.
+Read are ITU-T H.264 7.3.2.1.1 and 7.3.2.2 (parameter sets), 7.3.3 (slice headers) and
+7.4.3 (`frame_num`).
 """
 
 from collections.abc import Iterable, Sequence
-
-from clipshards.packer.frames.nal import split_nal_units
+from typing import NamedTuple
 
 # Profiles whose sequence parameter sets tell of chroma and scaling.
 _HIGH = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
-# Bytes that hold a slice header up to its frame_num, and a whole sequence parameter set.
+# Bytes that hold a slice header up to its field_pic_flag, and a whole sequence parameter set.
 _SLICE_BYTES = 16
 _SET_BYTES = 1024
 
 
-def numbering_has_gaps(extradata: bytes, packets: Iterable[Sequence[bytes]]) -> bool:
-    """Return whether some picture's frame_num does not follow the one before it.
+_SEQUENCE, _PICTURE = 7, 8
+
+
+def stream_fault(parameter_sets: Sequence[bytes], packets: Iterable[Sequence[bytes]]) -> str:
+    """Return why FFmpeg may give other pictures than the standard; empty where nothing is wrong.
+
+    - Of several sequence parameter sets, one may say nothing of colours: FFmpeg then keeps
+      those of the set that was used last, over IDR pictures and flushes.
+    - Of two sets with one number, the one that was sent last counts, wherever decoding began.
+    - Where a number of a picture is missing, FFmpeg puts pictures of its own making among the
+      references. What it makes depends on which packet shows the gap first, even a disposable
+      one. It looks for a gap behind the picture before, reference or not.
+    - Where a slice of a field is missing, it leaves what the buffer held before, and does not
+      say so. Of frames it says so.
 
     Args:
-        extradata: Codec configuration with the sequence parameter sets.
+        parameter_sets: All that the codec configuration has, each once.
         packets: The slices of each packet, in the order of decoding.
-
-    A stream whose numbers cannot be read counts as one with gaps.
     """
     try:
-        sizes = {_frame_num_size(unit) for unit in _sequence_parameter_sets(extradata)}
-        if len(sizes) != 1:
-            return True
-        bits, separate_planes = sizes.pop()
-        last = 0
+        sequences = [unit for unit in parameter_sets if unit[0] & 31 == _SEQUENCE]
+        if len(sequences) != 1:
+            return f"the codec configuration has {len(sequences)} sequence parameter sets"
+        numbers = [_Bits(u[1:]).golomb() for u in parameter_sets if u[0] & 31 == _PICTURE]
+        if len(set(numbers)) != len(numbers):
+            return "the codec configuration has two picture parameter sets of one number"
+        layout = _read_layout(sequences[0])
+        last = before = 0
+        fields = sliced = False
         for slices in packets:
             for unit in slices:
-                number = _frame_num(unit, bits, separate_planes=separate_planes)
-                idr = unit[0] & 31 == 5
-                if number not in ((0,) if idr else (last, (last + 1) % (1 << bits))):
-                    return True
-                if idr or unit[0] & 0x60:
-                    last = number
+                header = _read_slice(unit, layout)
+                due = {0} if unit[0] & 31 == 5 else _next(last, layout) & _next(before, layout)
+                if header.frame_num not in due:
+                    return "pictures are missing between the packets"
+                before = header.frame_num
+                if due == {0} or unit[0] & 0x60:
+                    last = before
+                fields |= header.is_field
+                sliced |= header.first_macroblock > 0
     except (IndexError, ValueError):
-        return True
-    return False
+        return "the headers of its slices cannot be read"
+    return "its fields are cut into slices" if fields and sliced else ""
 
 
-def _sequence_parameter_sets(extradata: bytes) -> list[bytes]:
-    """Return the units without length or start code."""
-    if extradata[:1] != b"\1":
-        return [unit for unit in split_nal_units(extradata, 0) if unit[0] & 31 == 7]
-    sets = []
-    place = 6
-    for _ in range(extradata[5] & 31):
-        start = place + 2
-        place = start + int.from_bytes(extradata[place:start], "big")
-        sets.append(extradata[start:place])
-    return sets
+class _Layout(NamedTuple):
+    """What a sequence parameter set says of the headers of slices."""
+
+    frame_num_bits: int
+    separate_planes: bool
+    frames_only: bool
 
 
-def _frame_num_size(unit: bytes) -> tuple[int, bool]:
+class _Slice(NamedTuple):
+    """The beginning of a slice's header."""
+
+    first_macroblock: int
+    frame_num: int
+    is_field: bool
+
+
+def _next(number: int, layout: _Layout) -> set[int]:
+    return {number, (number + 1) % (1 << layout.frame_num_bits)}
+
+
+def _read_layout(unit: bytes) -> _Layout:
     bits = _Bits(unit[1:_SET_BYTES])
     profile = bits.fixed(8)
     bits.fixed(16)
@@ -75,7 +98,20 @@ def _frame_num_size(unit: bytes) -> tuple[int, bool]:
     size = bits.golomb() + 4
     if size > 16:
         raise ValueError("no field of the standard is as long")
-    return size, separate_planes
+    order = bits.golomb()
+    if order == 0:
+        bits.golomb()
+    elif order == 1:
+        bits.fixed(1)
+        bits.golomb()
+        bits.golomb()
+        for _ in range(min(bits.golomb(), 256)):
+            bits.golomb()
+    bits.golomb()  # reference frames
+    bits.fixed(1)  # whether gaps are allowed
+    bits.golomb()  # width
+    bits.golomb()  # height
+    return _Layout(size, separate_planes, frames_only=bits.fixed(1) == 1)
 
 
 def _skip_scaling(bits: "_Bits", entries: int) -> None:
@@ -87,13 +123,15 @@ def _skip_scaling(bits: "_Bits", entries: int) -> None:
         last = step or last
 
 
-def _frame_num(unit: bytes, size: int, *, separate_planes: bool) -> int:
+def _read_slice(unit: bytes, layout: _Layout) -> _Slice:
     bits = _Bits(unit[1:_SLICE_BYTES])
-    for _ in range(3):  # first macroblock, slice type, picture parameter set
-        bits.golomb()
-    if separate_planes:
+    first = bits.golomb()
+    bits.golomb()  # slice type
+    bits.golomb()  # picture parameter set
+    if layout.separate_planes:
         bits.fixed(2)
-    return bits.fixed(size)
+    number = bits.fixed(layout.frame_num_bits)
+    return _Slice(first, number, is_field=not layout.frames_only and bits.fixed(1) == 1)
 
 
 class _Bits:

@@ -20,7 +20,7 @@ class AccessUnit:
     disposable: bool
     """No other picture may refer to its picture."""
     parameter_sets: tuple[bytes, ...]
-    """Sequence and picture parameter sets sent inside the packet."""
+    """Sequence and picture parameter sets sent inside the packet, without zeros behind."""
     slices: tuple[bytes, ...]
     """Slice units of its picture; of each, enough for the header."""
     layers: frozenset[int]
@@ -38,6 +38,45 @@ def nal_length_size(codec: str, extradata: bytes) -> int:
     if codec == "hevc" and len(extradata) > 21 and extradata[0] == 1:
         return (extradata[21] & 3) + 1
     return 0
+
+
+def head_parameter_sets(codec: str, extradata: bytes) -> tuple[bytes, ...]:
+    """Return the parameter sets in a codec configuration of H.264 or HEVC, each once.
+
+    Zeros at their end, which belong to no unit, are taken off.
+
+    Args:
+        codec: `h264` or `hevc`.
+        extradata: avcC or hvcC as in ISO/IEC 14496-15, or units with start codes.
+
+    Raises:
+        ValueError: It ends too soon, or is neither.
+    """
+    if extradata[:1] != b"\1":
+        units = [unit for unit in split_nal_units(extradata, 0) if _is_set(codec, unit)]
+        return tuple(dict.fromkeys(units))
+    found = []
+    hevc = codec == "hevc"
+    place = 22 if hevc else 5
+    arrays = int.from_bytes(extradata[place : place + 1], "big") if hevc else 2
+    place += hevc
+    for array in range(arrays):
+        # avcC counts sequence sets in five bits and picture sets in eight, hvcC has the kind
+        # of unit in a byte before the count.
+        size = 2 if hevc else 1
+        count = int.from_bytes(extradata[place + hevc : place + hevc + size], "big")
+        place += hevc + size
+        for _ in range(count if hevc or array else count & 31):
+            start = place + 2
+            place = start + int.from_bytes(extradata[place:start], "big")
+            if place > len(extradata) or start == place:
+                raise ValueError("the codec configuration ends inside a parameter set")
+            found.append(extradata[start:place].rstrip(b"\0"))
+    return tuple(dict.fromkeys(unit for unit in found if unit and _is_set(codec, unit)))
+
+
+def _is_set(codec: str, unit: bytes) -> bool:
+    return unit[0] & 31 in (7, 8) if codec == "h264" else 32 <= unit[0] >> 1 & 63 <= 34
 
 
 def split_nal_units(packet: bytes, length_size: int) -> Iterator[bytes]:
@@ -90,7 +129,7 @@ def _read_h264(units: list[bytes]) -> AccessUnit:
         random_access=random_access,
         # The standard forbids nal_ref_idc 0 for IDR pictures; decoding begins there all the same.
         disposable=not random_access and all(unit[0] & 0x60 == 0 for unit in slices),
-        parameter_sets=tuple(unit for unit in units if unit[0] & 31 in (7, 8)),
+        parameter_sets=tuple(unit.rstrip(b"\0") for unit in units if _is_set("h264", unit)),
         slices=tuple(unit[:_HEADER_BYTES] for unit in slices),
         layers=frozenset((0,)),
     )
@@ -105,7 +144,7 @@ def _read_hevc(units: list[bytes]) -> AccessUnit:
         random_access=16 <= kinds[0] <= 23,
         # Sub-layer non-reference pictures have the even types below 16.
         disposable=all(kind < 16 and kind % 2 == 0 for kind in kinds),
-        parameter_sets=tuple(unit for unit in units if 32 <= unit[0] >> 1 & 63 <= 34),
+        parameter_sets=tuple(unit.rstrip(b"\0") for unit in units if _is_set("hevc", unit)),
         slices=tuple(unit[:_HEADER_BYTES] for unit in slices),
         layers=frozenset((unit[1] & 7) - 1 for unit in slices),
     )

@@ -5,11 +5,12 @@ GOPs shift them): packet j is decoded with `pts = j`, and the order in which the
 out is the order of the frames. The same decode shows that the video is decodable.
 
 The table must give the frames of that decode from every random-access point, with the
-disposable packets and without. For H.264 whose parameter sets never change this follows
-from the standard (an IDR picture resets the decoder, clause 8.2.1; nothing refers to a
-picture of nal_ref_idc 0, clause 7.4.1), so a few frames are decoded by the table as a
-check of the assumptions. For everything else all of them are, and for H.264 with messages
-that FFmpeg remembers beyond an IDR picture.
+disposable packets and without. For H.264 with one set of parameters the samples follow
+from the standard: an IDR picture drops all references (clause 8.2.5.1) and begins the
+order anew (8.2.1), and a picture of nal_ref_idc 0 is never a reference (7.4.1, 8.2.5).
+What FFmpeg adds to it (colours, interlacing, the filling of gaps, mending) has conditions of
+its own below. So a few frames are decoded by the table as a check of the assumptions. For
+everything else all of them are, with all disposable packets and with none.
 """
 
 from collections.abc import Iterator
@@ -46,8 +47,13 @@ from clipshards.packer.frames.decode import (
     rotation_of,
     video_stream,
 )
-from clipshards.packer.frames.h264 import numbering_has_gaps
-from clipshards.packer.frames.nal import nal_length_size, read_access_unit
+from clipshards.packer.frames.h264 import stream_fault
+from clipshards.packer.frames.nal import (
+    AccessUnit,
+    head_parameter_sets,
+    nal_length_size,
+    read_access_unit,
+)
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
 from clipshards.packer.frames.sei import has_picture_timing, is_mended
 from clipshards.packer.frames.truncation import check_not_truncated
@@ -131,13 +137,13 @@ def _scan_stream(
             table = _tabulate(data, packets, info)
         except _NoTableError as exc:
             reason = str(exc)
-    provable = (
-        info.codec == "h264"
-        and not (table[:, FLAGS] & CORRUPT).any()
-        and not is_mended(data, stream.codec_context.profile)
-    )
+    provable = info.codec == "h264" and not (table[:, FLAGS] & CORRUPT).any()
+    mended = provable and is_mended(data, stream.codec_context.profile)
     timed = provable and has_picture_timing(data, table, info)
-    provable = provable and not (timed and compare_all)
+    if mended or (timed and compare_all):
+        provable = False
+        # What FFmpeg remembers may come from a disposable picture: all are decoded.
+        table[:, FLAGS] &= ~DISPOSABLE
     watched = _spot_packets(table) if provable else np.arange(len(table))
     decode = _SequentialDecode(stream, set(watched.tolist()))
     ranks = decode.run(packets)
@@ -241,24 +247,36 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
     table = np.array(rows, dtype=np.int64).reshape(-1, 5)
     if not len(table) or not table[0, FLAGS] & RANDOM_ACCESS:
         raise _NoTableError("the video does not begin with a random-access point")
-    # A decoder keeps the parameter sets that it saw last: after a jump back they would be
-    # those of a later part of the video.
-    inside = {parameter_set for unit in units for parameter_set in unit.parameter_sets}
-    if units and not (info.extradata and all(s in info.extradata for s in inside)):
-        raise _NoTableError("parameter sets change inside the video")
-    if info.codec == "h264" and numbering_has_gaps(info.extradata, (unit.slices for unit in units)):
-        raise _NoTableError("pictures are missing between the packets")
+    if has_nal_units:
+        _check_units(info, units)
     if len(frozenset().union(*(unit.layers for unit in units))) > 1:
         # With temporal layers, "not referred to" holds inside a layer only.
         table[:, FLAGS] &= ~DISPOSABLE
     return table
 
 
+def _check_units(info: VideoInfo, units: list[AccessUnit]) -> None:
+    """Raise _NoTableError where a decoder would need more than the packets from an entry on."""
+    try:
+        head = head_parameter_sets(info.codec, info.extradata)
+    except ValueError as exc:
+        raise _NoTableError(str(exc)) from exc
+    # A decoder keeps the parameter sets that it saw last: after a jump back they would be
+    # those of a later part of the video.
+    if not {parameter_set for unit in units for parameter_set in unit.parameter_sets} <= {*head}:
+        raise _NoTableError("parameter sets change inside the video")
+    if info.codec == "h264":
+        fault = stream_fault(head, (unit.slices for unit in units))
+        if fault:
+            raise _NoTableError(fault)
+
+
 def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
     """Return whether a new decoder takes the picture of each random-access point for a frame.
 
-    Where no picture of the sequential decode is interlaced, that is all that could be carried
-    over wrongly: a picture that is none ends the chain.
+    Whether a picture is interlaced hangs on its own message and coding, or else on the
+    picture before. If none of the sequential decode is, and each point starts with one that
+    is not, no choice of packets gives one that is.
     """
     for packet in np.flatnonzero(table[:, FLAGS] & RANDOM_ACCESS):
         pictures = decode_alone(data, int(packet), info=info, table=table)

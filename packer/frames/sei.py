@@ -26,8 +26,9 @@ def is_mended(data: bytes, profile: str | None) -> bool:
 def has_picture_timing(data: bytes, table: FrameTable, info: VideoInfo) -> bool:
     """Return whether an H.264 video says of its pictures how they are to be shown.
 
-    FFmpeg then carries over from one picture to the next, IDR or not, whether it is
-    interlaced, which steers the conversion to RGB.
+    Where such a message tells of both fields of a frame picture and no clock type decides,
+    FFmpeg takes over from the picture before, IDR or not, whether this one is interlaced,
+    which steers the conversion to RGB.
     """
     return any(
         _PICTURE_TIMING in _messages(unit)

@@ -67,7 +67,8 @@ class _Bits:
         return bytes(out)
 
 
-def _parameter_sets() -> bytes:
+def parameter_sets() -> bytes:
+    """Return the sets that all fields here go by, with start codes."""
     # Main profile, 2 reference frames, 2x1 map units, fields allowed, no VUI (7.3.2.1.1).
     sps = _Bits().u((8, 77), (8, 0), (8, 30)).ue(0, 0, 0, 4, 2).u((1, 0)).ue(1, 0)
     sps.u((1, 0), (1, 0), (1, 1), (1, 0), (1, 0))
@@ -80,9 +81,22 @@ def _parameter_sets() -> bytes:
 def _field(
     rng: np.random.Generator, *, bottom: bool, frame_num: int, poc: int, idr: bool, ref: bool
 ) -> bytes:
-    """Return one slice that is one field of 2 macroblocks (7.3.3)."""
+    """Return one slice that is one field of 2 macroblocks."""
+    bits = _slice_header(bottom=bottom, frame_num=frame_num, poc=poc, idr=idr, ref=ref)
+    if idr:
+        for _ in range(2):
+            bits.ue(25).pcm(rng.integers(16, 235, 384).astype(np.uint8).tobytes())
+    else:  # P: no skip, I_PCM, one skipped
+        bits.ue(0, 30).pcm(rng.integers(16, 235, 384).astype(np.uint8).tobytes()).ue(1)
+    return bits.nal(ref=int(ref), kind=5 if idr else 1)
+
+
+def _slice_header(
+    *, bottom: bool, frame_num: int, poc: int, idr: bool, ref: bool, macroblock: int = 0
+) -> _Bits:
+    """Return the header of a field's slice (7.3.3)."""
     slice_type = 7 if idr else 5
-    bits = _Bits().ue(0, slice_type, 0).u((4, frame_num % 16), (1, 1), (1, bottom))
+    bits = _Bits().ue(macroblock, slice_type, 0).u((4, frame_num % 16), (1, 1), (1, bottom))
     if idr:
         bits.ue(poc // 256 % 2)
     bits.u((8, poc % 256))
@@ -92,12 +106,26 @@ def _field(
         bits.u((1, 0), (1, 0))
     elif ref:
         bits.u((1, 0))
-    bits.ue(0, 1)  # default quantiser, no deblocking
-    if idr:
-        for _ in range(2):
-            bits.ue(25).pcm(rng.integers(16, 235, 384).astype(np.uint8).tobytes())
-    else:  # P: no skip, I_PCM, one skipped
-        bits.ue(0, 30).pcm(rng.integers(16, 235, 384).astype(np.uint8).tobytes()).ue(1)
+    return bits.ue(0, 1)  # default quantiser, no deblocking
+
+
+def sliced_field(
+    rng: np.random.Generator,
+    *,
+    macroblock: int,
+    bottom: bool,
+    frame_num: int,
+    poc: int,
+    idr: bool,
+    ref: bool,
+) -> bytes:
+    """Return a slice with one of the two macroblocks of a field."""
+    bits = _slice_header(
+        bottom=bottom, frame_num=frame_num, poc=poc, idr=idr, ref=ref, macroblock=macroblock
+    )
+    if not idr:
+        bits.ue(0)
+    bits.ue(25 if idr else 30).pcm(rng.integers(16, 235, 384).astype(np.uint8).tobytes())
     return bits.nal(ref=int(ref), kind=5 if idr else 1)
 
 
@@ -133,7 +161,7 @@ def field_pictures(*, frames: int, gop: int, packet_per_field: bool) -> list[Uni
         else:
             units.append(Unit(fields[0] + fields[1], time, time, 2, place == 0))
     return [
-        unit._replace(data=_parameter_sets() + unit.data) if number == 0 else unit
+        unit._replace(data=parameter_sets() + unit.data) if number == 0 else unit
         for number, unit in enumerate(units)
     ]
 

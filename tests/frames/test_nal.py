@@ -1,11 +1,14 @@
 """Splitting and reading NAL units by hand-made bytes, hostile ones too."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clipshards.packer.frames.nal import (
     AccessUnit,
+    head_parameter_sets,
     nal_length_size,
     read_access_unit,
     split_nal_units,
@@ -44,6 +47,47 @@ def test_length_size_is_read_from_the_configuration(
     codec: str, extradata: bytes, size: int
 ) -> None:
     assert nal_length_size(codec, extradata) == size
+
+
+def hvcc(*arrays: tuple[int, list[bytes]]) -> bytes:
+    body = b"".join(
+        bytes([kind]) + len(units).to_bytes(2, "big") + prefixed(*units, size=2)
+        for kind, units in arrays
+    )
+    return b"\1" + bytes(20) + b"\3" + bytes([len(arrays)]) + body
+
+
+AVCC = b"\1\x64\0\x0a\xff"
+
+
+@pytest.mark.parametrize(
+    ("codec", "extradata", "sets"),
+    [
+        ("h264", AVCC + b"\xe1\0\2\x67a\2\0\2\x68b\0\3\x68c\0", (b"\x67a", b"\x68b", b"\x68c")),
+        ("h264", AVCC + b"\xe2\0\2\x67a\0\2\x67a\0", (b"\x67a",)),
+        ("h264", AVCC + b"\xe1\0\2\x67a\1\0\2\x68b\xfd\xf8\xf8\0", (b"\x67a", b"\x68b")),
+        ("h264", b"\0\0\0\1\x67a\0\0\1\x68b\0\0\0\1\x06c", (b"\x67a", b"\x68b")),
+        (
+            "hevc",
+            hvcc((32, [b"\x40\1a"]), (34, [b"\x44\1b", b"\x44\1c\0"]), (39, [b"\x4e\1d"])),
+            (b"\x40\1a", b"\x44\1b", b"\x44\1c"),
+        ),
+        ("hevc", hvcc(), ()),
+        ("hevc", b"\0\0\1\x40\1a\0\0\1\x4e\1d", (b"\x40\1a",)),
+    ],
+)
+def test_parameter_sets_of_the_configuration(
+    codec: str, extradata: bytes, sets: tuple[bytes, ...]
+) -> None:
+    assert head_parameter_sets(codec, extradata) == sets
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+@given(extradata=st.binary(max_size=60))
+def test_any_configuration_gives_sets_or_a_value_error(codec: str, extradata: bytes) -> None:
+    for data in (extradata, b"\1" + extradata):
+        with suppress(ValueError):
+            assert all(head_parameter_sets(codec, data))
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
