@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -642,3 +643,44 @@ def test_arrays_over_the_same_bytes_share_them() -> None:
     tracemalloc.stop()
     assert found[200].shape == (2_000_000,)
     assert peak < 3 * len(data)
+
+
+U1 = dtype("u1")
+AXES = b"(" + b"K\x01" * 32 + b"t"
+ORDER = b"(" + b"".join(b"K" + bytes([axis]) for axis in range(32)) + b"t"
+VIEW = FROMBUFFER + b"\x94(C\x01a" + U1 + AXES + short("K") + ORDER + b"t\x94"
+STATE = RECONSTRUCT + b"\x94" + NDARRAY + ARGS + b"\x94(K\x01" + AXES + U1 + b"\x89C\x01at\x94"
+# What is repeated takes a few bytes of the file, and far more of the memory.
+REPEATED = {
+    "dicts of one key": (b"", b"}NNs"),
+    "tuples of one": (b"", b"N\x85"),
+    "views of 32 axes": (VIEW, b"h\x00h\x01R"),
+    "arrays of 32 axes": (STATE, b"h\x00h\x01Rh\x02b"),
+    "an array in the memo": (RECONSTRUCT + NDARRAY + ARGS + b"R", b"\x94"),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_is_repeated_does_not_fill_the_memory(name: str) -> None:
+    head, again = REPEATED[name]
+    data = b"\x80\x04" + head + b"(" + again * (400_000 // len(again)) + b"t."
+    tracemalloc.start()
+    with suppress(AnnotationError):
+        load(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 45 * len(data)
+
+
+def test_an_array_is_put_into_the_memo_once() -> None:
+    for again in (b"\x94", b"q\x05", b"r\x05\0\0\0"):
+        made = RECONSTRUCT + NDARRAY + ARGS + b"R\x94" + again
+        made += b"(K\x01K\x02\x85" + dtype("f4") + b"\x89C\x08abcdefghtb"
+        with pytest.raises(AnnotationError, match="an array or a dtype in the memo twice"):
+            load(b"\x80\x04" + made + b".")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_many_small_arrays_of_many_axes_are_no_attack(protocol: int) -> None:
+    data = [np.zeros((1, 1, 1, 1), "f2") for _ in range(5000)]
+    assert len(load(pickle.dumps(data, protocol=protocol))) == 5000
