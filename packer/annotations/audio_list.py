@@ -4,9 +4,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from clipshards.packer.annotations.text import read_lines
+from clipshards.packer.annotations.text import read_entries, read_number
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import AudioRecord, Origin, Reject
@@ -36,18 +35,12 @@ class AudioList:
             raise ValueError(f"labels {self.labels!r}: expected one of {list(_LAYOUT)}")
 
     def __iter__(self) -> Iterator[AudioRecord | Reject]:
-        """Yield one record or reject a line.
+        """Return an iterator of one record or reject a line.
 
         Raises:
             AnnotationError: The file as a whole is unreadable or empty.
         """
-        path = Path(self.file)
-        for number, line in read_lines(path):
-            origin = Origin(path.name, line=number)
-            try:
-                yield self._parse(line, origin)
-            except AnnotationError as exc:
-                yield Reject(str(exc), origin=origin)
+        return read_entries(self.file, self._parse)
 
     def _parse(self, line: str, origin: Origin) -> AudioRecord:
         fields = line.split()
@@ -58,9 +51,8 @@ class AudioList:
         if len(fields) < 2 or not labels_fit(self.labels, len(fields) - 2):
             hint = self._hint(fields)
             raise AnnotationError(f"expected {_LAYOUT[self.labels]}, got {line!r}{hint}")
-        total_frames = _number(fields[1], 1, "the number of frames, 1 or more", line)
-        # MMAction2 takes -1 for "no label".
-        labels = tuple(_number(field, 0, "a class id, 0 or more", line) for field in fields[2:])
+        total_frames = read_number(fields[1], "the number of frames", line, least=1)
+        labels = tuple(read_number(field, "a class id", line) for field in fields[2:])
         return AudioRecord(path=fields[0], total_frames=total_frames, labels=labels, origin=origin)
 
     def _hint(self, fields: list[str]) -> str:
@@ -71,14 +63,3 @@ class AudioList:
         if not re.fullmatch("[0-9]+", fields[1]):
             return "; names cannot hold white space"
         return "; is this list multi-label?" if self.labels == "one" else ""
-
-
-def _number(text: str, least: int, expected: str, line: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    # MMAction2 stores them as int64.
-    if not least <= number < 2**63:
-        raise AnnotationError(f"expected {expected}, got {text!r} in {line!r}")
-    return number

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipshards.packer.annotations.text import read_lines
+from clipshards.packer.annotations.text import read_lines, read_number
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.format.frame_names import check_rate, is_flow
 from clipshards.packer.format.manifest import LabelMode, labels_fit
@@ -95,13 +95,13 @@ class RawframeList:
         if not labels_fit(self.labels, len(counts) - numbers):
             hint = self._hint(counts)
             raise AnnotationError(f"expected {self._layout()}, got {line!r}{hint}")
-        offset = _integer(counts[0], 0, "an offset", line) if self.with_offset else 0
+        offset = read_number(counts[0], "an offset", line) if self.with_offset else 0
         total = counts[numbers - 1]
         hint = "" if self.with_offset or len(counts) < 3 else "; is this list with offsets?"
         return folder, FrameRange(
             offset=offset,
-            total_frames=_integer(total, 1, "total_frames", line, hint),
-            labels=tuple(_integer(field, 0, "a class id", line) for field in counts[numbers:]),
+            total_frames=read_number(total, "total_frames", line, least=1, hint=hint),
+            labels=tuple(read_number(field, "a class id", line) for field in counts[numbers:]),
             origin=origin,
         )
 
@@ -127,15 +127,3 @@ class RawframeList:
         if not self.with_offset and given == (2 if self.labels == "none" else 3):
             questions.append("with offsets")
         return f"; is this list {', or '.join(questions)}?" if questions else ""
-
-
-def _integer(text: str, least: int, what: str, line: str, hint: str = "") -> int:
-    """Return the number, read as MMAction2 reads it."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    # MMAction2 takes label -1 for "no label"; labels and frame numbers are int64.
-    if not least <= value < 2**63:
-        raise AnnotationError(f"expected {what}, {least} or more, got {text!r} in {line!r}{hint}")
-    return value

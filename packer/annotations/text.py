@@ -2,10 +2,52 @@
 
 import codecs
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from clipshards.packer.format.errors import AnnotationError
+from clipshards.packer.records import Origin, Reject
+
+_Entry = TypeVar("_Entry")
+
+
+def read_entries(
+    file: str | os.PathLike[str], parse: Callable[[str, Origin], _Entry]
+) -> Iterator[_Entry | Reject]:
+    """Yield what `parse` makes of each line, and a Reject where it raises AnnotationError.
+
+    Args:
+        file: A text annotation.
+        parse: Called with a line without its end, and the line's place.
+
+    Raises:
+        AnnotationError: As for `read_lines`.
+    """
+    path = Path(file)
+    for number, line in read_lines(path):
+        origin = Origin(path.name, line=number)
+        try:
+            yield parse(line, origin)
+        except AnnotationError as exc:
+            yield Reject(str(exc), origin=origin)
+
+
+def read_number(text: str, what: str, line: str, *, least: int = 0, hint: str = "") -> int:
+    """Return a field as a whole number of at least `least`.
+
+    Raises:
+        AnnotationError: It is none; says `what` was expected, shows the line and adds a hint.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    # MMAction2 stores them as int64, and takes -1 for "no label".
+    if not least <= number < 2**63:
+        raise AnnotationError(f"expected {what}, {least} or more, got {text!r} in {line!r}{hint}")
+    return number
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

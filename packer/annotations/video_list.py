@@ -4,9 +4,8 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from clipshards.packer.annotations.text import read_lines
+from clipshards.packer.annotations.text import read_entries, read_number
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.records import Origin, Reject, VideoRecord
@@ -40,18 +39,12 @@ class VideoList:
             raise ValueError(f"delimiter {self.delimiter!r}: expected text within one line")
 
     def __iter__(self) -> Iterator[VideoRecord | Reject]:
-        """Yield one record or reject a line.
+        """Return an iterator of one record or reject a line.
 
         Raises:
             AnnotationError: The file as a whole is unreadable or empty.
         """
-        path = Path(self.file)
-        for number, line in read_lines(path):
-            origin = Origin(path.name, line=number)
-            try:
-                yield self._parse(line, origin)
-            except AnnotationError as exc:
-                yield Reject(str(exc), origin=origin)
+        return read_entries(self.file, self._parse)
 
     def _parse(self, line: str, origin: Origin) -> VideoRecord:
         text = line.strip()
@@ -69,7 +62,7 @@ class VideoList:
         if not path or not labels_fit(self.labels, len(fields)):
             hint = self._hint(fields)
             raise AnnotationError(f"expected {_LAYOUT[self.labels]}, got {line!r}{hint}")
-        labels = tuple(_class_id(field, line) for field in fields)
+        labels = tuple(read_number(field, "a class id", line) for field in fields)
         return VideoRecord(path, labels, origin=origin)
 
     def _hint(self, fields: list[str]) -> str:
@@ -80,14 +73,3 @@ class VideoList:
         if self.delimiter == " ":
             return "; paths with spaces need another delimiter"
         return ""
-
-
-def _class_id(text: str, line: str) -> int:
-    try:
-        label = int(text)
-    except ValueError:
-        label = -1
-    # MMAction2 takes -1 for "no label", and stores labels as int64.
-    if not 0 <= label < 2**63:
-        raise AnnotationError(f"expected a class id, 0 or more, got {text!r} in {line!r}")
-    return label
