@@ -14,7 +14,7 @@ from clipshards.readers.split import RawSample
 class AudioItem(TypedDict):
     """The sound of one video; features come whole whatever the clip.
 
-    A sound that was kept beside them is not decoded: `Split.read_sample` gives its bytes.
+    A sound that was kept beside them is not even read: `Split.read_sample` gives its bytes.
     """
 
     key: str
@@ -39,7 +39,9 @@ def decode_audio_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
     Raises:
         FormatError: A part breaks the format.
     """
-    values = TASKS["audio"].decode_all(raw.parts, where=raw.where)
+    # Whether there is a sound must fit what the json says.
+    parts = raw.parts | dict.fromkeys(raw.unread, b"")
+    values = TASKS["audio"].decode_all(parts, where=raw.where)
     about: AudioJson = values["json"]
     return {
         "key": raw.key,

@@ -23,6 +23,8 @@ class AvaItem(TypedDict):
 
     key: str
     """Key of the sample in the data set."""
+    item: int
+    """Which moment of the sample, counted from 0."""
     id: str
     """Video and timestamp, or the video where the sample holds several moments."""
     video_id: str
@@ -88,6 +90,7 @@ def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]
     labels = values["labels.npy"][label : label + moment.labels] - np.array([person, 0])
     found = {
         "key": raw.key,
+        "item": item,
         "id": about.id,
         "video_id": about.video_id,
         "timestamp": moment.timestamp,

@@ -1,27 +1,40 @@
 """Taking a sample's files out again, under names that cannot leave the folder given."""
 
 from pathlib import Path
+from typing import Any
 
 from clipshards.packer.format.errors import FormatError, StorageError
 from clipshards.packer.format.frame_names import frame_name
+from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
 from clipshards.readers.split import RawSample
 
+_STILLS = ("mp4", "frames.npy")
+"""Parts that hold the frames of a folder, and are none of its files."""
+
 
 def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
     """Write the files of a sample below `folder`; return their paths.
 
-    They stand in a folder called after the sample's key: raw frames under their old names,
-    bit for bit; else each part as a file.
+    They stand in a folder called after the sample's key: frames of a folder under their old
+    names, bit for bit; else each part as a file.
 
     Raises:
         FormatError: A part breaks the format, or a name leads out of the folder.
         StorageError: A file cannot be written, or stands there already.
     """
     values = TASKS[task].decode_all(raw.parts, where=raw.where)
-    files = _frames(values) if task == "rawframes" else raw.parts
+    about = values["json"]
+    if isinstance(about, RawframesJson):
+        files = _frames(values, about.filename_tmpl, about.start_index)
+    elif isinstance(about, AvaJson) and about.filename_tmpl:
+        # A clip begins somewhere in the folder.
+        files = _frames(values, about.filename_tmpl, about.start_index + about.first_frame)
+        files |= {name: data for name, data in raw.parts.items() if name not in _STILLS}
+    else:
+        files = raw.parts
     written = []
     for name, data in files.items():
         path = folder / raw.key / name
@@ -37,20 +50,18 @@ def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
     return written
 
 
-def _frames(values: dict[str, object]) -> dict[str, bytes]:
-    """Return name and bytes of each file of a folder of frames."""
+def _frames(values: dict[str, Any], filename_tmpl: str, first: int) -> dict[str, bytes]:
+    """Return name and bytes of each file of a folder of frames, numbered from `first` on."""
     # Pillow comes with it, which nothing but raw frames needs.
     from clipshards.packer.frames.stills import split_stills
 
-    about = values["json"]
-    assert isinstance(about, RawframesJson)
     files = {}
     for videos, tables in RAWFRAMES_VIDEOS.items():
         for video, table in zip(videos, tables, strict=True):
             if video not in values:
                 continue
             axis = video[len("flow_")] if len(videos) == 2 else None
-            stills = split_stills(values[video], values[table])  # type: ignore[arg-type]
-            for number, data in enumerate(stills, start=about.start_index):
-                files[frame_name(about.filename_tmpl, number, axis)] = data
+            stills = split_stills(values[video], values[table])
+            for number, data in enumerate(stills, start=first):
+                files[frame_name(filename_tmpl, number, axis)] = data
     return files

@@ -7,6 +7,7 @@ import numpy as np
 
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.manifest import labels_fit
+from clipshards.packer.format.structure import SOUND_SUFFIXES
 from clipshards.readers.activitynet import decode_activitynet_item
 from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
@@ -33,6 +34,9 @@ DECODERS: dict[str, Decode] = {
     "ava": decode_ava_item,
     "activitynet": decode_activitynet_item,
 }
+
+_UNREAD = {"audio": SOUND_SUFFIXES}
+"""Parts of a task that its items do not have."""
 
 
 class ItemReader:
@@ -63,6 +67,7 @@ class ItemReader:
         self.split = split
         self.seed = seed
         self._decode = DECODERS[split.manifest.task]
+        self._unread = _UNREAD.get(split.manifest.task, ())
         self._clip = clip
         self._transform = transform
 
@@ -74,7 +79,7 @@ class ItemReader:
                 names location, shard, key and part.
         """
         place = self.split.place_of(item)
-        raw = self.split.read_sample(place.shard, place.sample)
+        raw = self.split.read_sample(place.shard, place.sample, without=self._unread)
 
         def choose(total_frames: int) -> FrameNumbers:
             if self._clip is None:

@@ -22,6 +22,8 @@ class RawframesItem(TypedDict):
 
     key: str
     """Key of the sample in the data set."""
+    item: int
+    """Which stretch of the sample, counted from 0."""
     id: str
     """The user's own name; for lists, the folder as written there."""
     frames: npt.NDArray[np.uint8]
@@ -68,6 +70,7 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
         raise DecodeError(f"{raw.where} ({about.id}): {exc}") from exc
     return {
         "key": raw.key,
+        "item": item,
         "id": about.id,
         "frames": planes[0] if len(planes) == 1 else np.stack(planes, axis=-1),
         "frame_numbers": numbers,

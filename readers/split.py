@@ -1,7 +1,7 @@
 """One split, opened: every sample by its place, every byte checked on the way."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,8 @@ class RawSample:
     """Part name to bytes, in the order of the shard."""
     where: str
     """Location, shard and key, for error messages."""
+    unread: tuple[str, ...] = ()
+    """Parts that are there and were not wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,13 @@ class Split:
         sample = int(np.searchsorted(first, inside, side="right")) - 1
         return Place(shard, sample, inside - int(first[sample]))
 
-    def read_sample(self, shard: int, sample: int) -> RawSample:
-        """Return all parts of a sample, checked against their checksums.
+    def read_sample(self, shard: int, sample: int, *, without: Collection[str] = ()) -> RawSample:
+        """Return the parts of a sample, checked against their checksums.
+
+        Args:
+            shard: Which shard, counted from 0.
+            sample: Which sample of it, counted from 0.
+            without: Parts that are not wanted, and not read.
 
         Raises:
             CorruptShardError: Bytes are missing or altered; names shard, key and part.
@@ -115,9 +122,13 @@ class Split:
         name = f"{self.name}/{self.manifest.shards[shard].name}"
         key = columns.keys[sample].decode()
         parts = {}
+        unread = []
         for row, part in enumerate(columns.parts):
             offset, size = int(columns.offset[row, sample]), int(columns.size[row, sample])
             if offset < 0:
+                continue
+            if part in without:
+                unread.append(part)
                 continue
             data = self.storage.read(name, offset, size)
             if len(data) != size or crc32c(data) != columns.crc32c[row, sample]:
@@ -127,7 +138,7 @@ class Split:
                     f"({_difference(data, size)}); run verify, and restore the shard"
                 )
             parts[part] = data
-        return RawSample(key, parts, f"{self.storage.url}/{name}: {key}")
+        return RawSample(key, parts, f"{self.storage.url}/{name}: {key}", tuple(unread))
 
     def read_index(self, shard: int) -> ShardIndex:
         """Return the whole index of a shard, ids and origins too.

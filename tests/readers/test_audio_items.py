@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 
-from clipshards.packer.format.errors import DatasetError, FormatError
+from clipshards.packer.format.errors import CorruptShardError, DatasetError, FormatError
 from clipshards.packer.format.json_parts import AudioJson
 from clipshards.packer.packing import pack
 from clipshards.packer.records import AudioRecord
@@ -127,3 +127,27 @@ def test_more_frames_than_any_video_has_do_not_fill_the_memory(tmp_path: Path) -
 def pack_and_read(record: AudioRecord, folder: Path) -> None:
     pack([record], folder / "set", split="train", media_root=folder)
     read(folder / "set")
+
+
+def test_kept_sound_is_not_read_with_an_item(craft: Callable[..., Path]) -> None:
+    about = AudioJson(
+        id="a",
+        origin="list.txt:1",
+        labels=(0,),
+        total_frames=9,
+        codec="flac",
+        sample_rate_hz=8000,
+        channels=1,
+        duration_s=1.0,
+    )
+    sound = b"fLaC" + bytes(1000)
+    place = craft([[make_sample("audio", about, {"mel.npy": mel(), "flac": sound})]], task="audio")
+    (shard,) = (place / "train").glob("*.tar")
+    data = shard.read_bytes()
+    shard.write_bytes(data.replace(b"fLaC", b"fLaX", 1))
+    (item,) = read(place)
+    np.testing.assert_array_equal(item["audios"], mel())
+    split = open_dataset(place)
+    assert list(split.read_sample(0, 0, without=["flac"]).parts) == ["json", "mel.npy"]
+    with pytest.raises(CorruptShardError, match="flac"):
+        split.read_sample(0, 0)

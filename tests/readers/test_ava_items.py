@@ -27,6 +27,7 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.samples.base import Sample
 from clipshards.readers import DenseClip, UniformClip, open_dataset, verify
 from clipshards.readers.data import ShardDataset, ShardMapDataset
+from clipshards.readers.extract import extract_sample
 from clipshards.readers.items import ItemReader
 from clipshards.readers.split import Split
 
@@ -334,7 +335,7 @@ def packed_videos(
         group=group,
         **ANY,
     )
-    report = pack(records, folder / "set", split="train", media_root=media, shard_size=150_000)
+    report = pack(records, folder / "set", split="train", media_root=media, shard_size=50_000)
     return Packed(open_dataset(folder / "set"), report, rows, proposals)
 
 
@@ -359,6 +360,7 @@ def test_rows_and_frames_of_videos_come_back(
 
 
 AVA_KEYS = {
+    "item",
     "key",
     "id",
     "video_id",
@@ -514,6 +516,22 @@ def test_frames_that_mmaction2_reads_a_start_index_later_are_stored(
     assert about.key_frames[0].frame == RATE
 
 
+def test_frames_of_a_clip_are_extracted_under_their_names(media: Path, tmp_path: Path) -> None:
+    rows = draw_rows([("frames/a", 1)], single=False)
+    records = AvaCsv(
+        write_csv(tmp_path / "a.csv", rows), fps=RATE, filename_tmpl="img_{:05}.jpg", **ANY
+    )
+    pack(records, tmp_path / "set", split="train", media_root=media)
+    raw = open_dataset(tmp_path / "set").read_sample(0, 0)
+    written = {path.name: path for path in extract_sample(raw, "ava", tmp_path / "out")}
+    parts = {"json", "boxes.npy", "labels.npy", "entity_ids.npy"}
+    names = {f"img_{number:05}.jpg" for number in range(RATE - 6, RATE + 8)}
+    assert set(written) == parts | names
+    for name, path in written.items():
+        source = raw.parts[name] if name in parts else (media / "frames/a" / name).read_bytes()
+        assert path.read_bytes() == source
+
+
 def test_several_moments_of_a_record_share_one_cut(
     media: Path, tmp_path: Path, source: Callable[[str], Source]
 ) -> None:
@@ -540,7 +558,8 @@ def test_several_moments_of_a_record_share_one_cut(
     (about,) = (TASKS["ava"].decode("json", split.read_sample(0, 0).parts["json"], where="json"),)
     assert about.first_frame == 12
     assert about.first_frame + about.video.frames < 80
-    for item, due in zip(read_all(split), moments, strict=True):
+    for number, (item, due) in enumerate(zip(read_all(split), moments, strict=True)):
+        assert (item["key"], item["item"]) == ("train-00000000", number)
         assert item["timestamp"] == item["key_frame"] == due.timestamp
         np.testing.assert_array_equal(item["boxes"], due.boxes)
         np.testing.assert_array_equal(item["entity_ids"], due.entity_ids)

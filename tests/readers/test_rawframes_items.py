@@ -77,6 +77,7 @@ def test_every_stretch_is_an_item_with_its_own_frames_and_label(
         assert item["frames"].dtype == np.uint8
         np.testing.assert_array_equal(item["frames"], expected)
         assert (item["offset"], item["total_frames"], item["label"]) == (offset, total, number)
+        assert (item["key"], item["item"]) == ("rgb-00000000", number)
 
 
 def test_flow_has_two_channels_x_first(packed: Path, pictures: list[Pixels]) -> None:
