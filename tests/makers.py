@@ -20,6 +20,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from clipshards.packer.media.sound import Source, open_sound
 from clipshards.packer.media.synthetic import write_video
 
 Pixels = npt.NDArray[np.uint8]
@@ -268,3 +269,41 @@ def write_media_root(
     lines = (f"{path} {label}\n" for path, label in zip(paths, labels, strict=True))
     annotation.write_text("".join(lines), encoding="utf-8")
     return MediaRoot(root, annotation, tuple(paths), tuple(labels))
+
+
+def with_half_a_second_of(codec: str, dtype: type, sample_format: str) -> bytes:
+    """Return a Matroska video of 40 frames, each an entry, with uncompressed sound."""
+    video = video_bytes(size=(64, 48), frames=40, options={"g": "1"})
+    buffer = io.BytesIO()
+    with (
+        av.open(io.BytesIO(video), "r") as source,
+        av.open(buffer, "w", format="matroska") as output,
+    ):
+        stream = output.add_stream_from_template(source.streams.video[0])
+        audio = output.add_stream(codec, rate=8000, layout="mono")
+        assert isinstance(audio, AudioStream)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+        for start in range(0, 4000, 1000):
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1000), dtype), format=sample_format, layout="mono"
+            )
+            frame.sample_rate, frame.pts = 8000, start
+            output.mux(audio.encode(frame))
+        output.mux(audio.encode(None))
+    return buffer.getvalue()
+
+
+def sound_of(source: Source) -> tuple[npt.NDArray[np.float32], int]:
+    """Return the first sound of a file as floats, (channels, n), and its rate in Hz."""
+    with open_sound(source) as sound:
+        pieces = [*sound.pieces]
+    samples = np.concatenate(pieces, axis=1)
+    levels = samples.astype(np.float64)
+    if samples.dtype == np.uint8:
+        levels = (levels - 128) / 128
+    elif samples.dtype.kind == "i":
+        levels /= -np.float64(np.iinfo(samples.dtype).min)
+    return levels.astype(np.float32), sound.rate_hz

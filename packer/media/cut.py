@@ -83,30 +83,6 @@ class Cut:
     """Why the source's sound is not in it; empty where it is, was not wanted, or there is none."""
 
 
-def cut_video(
-    data: bytes,
-    *,
-    start_frame: int,
-    stop_frame: int,
-    scan: VideoScan | None = None,
-    sound: bool = True,
-) -> Cut:
-    """Return frames `start_frame` up to `stop_frame` of a video; see `VideoCutter.cut`.
-
-    Args:
-        data: A whole mp4, mov, Matroska, WebM or AVI file.
-        start_frame: Counted from 0.
-        stop_frame: Behind the last one.
-        scan: What `scan_video` says of `data`; made here where it is None.
-        sound: Whether to keep the sound.
-
-    Raises:
-        MediaError: The video cannot be read, or cannot be cut without loss.
-        ValueError: The range is empty or not within the video.
-    """
-    return VideoCutter(data, scan=scan, sound=sound).cut(start_frame, stop_frame)
-
-
 def remux(data: bytes, *, sound: bool = True) -> bytes:
     """Return a whole video as an mp4, every frame of it the same to the bit.
 

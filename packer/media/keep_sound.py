@@ -118,7 +118,7 @@ def keep_sound(data: bytes, form: SoundForm) -> KeptSound:
         form: What is kept.
 
     Raises:
-        MediaError: As for `read_sound`; or the codec has no such container, or would sound
+        MediaError: As for `open_sound`; or the codec has no such container, or would sound
             otherwise there; or the sound is too long for wav, or has too many channels for
             flac.
     """

@@ -43,24 +43,6 @@ _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 _TOO_LOUD = 1e6
 
 
-def read_sound(source: Source) -> tuple[npt.NDArray[np.float32], int]:
-    """Return the samples of the first audio stream, and their rate in Hz.
-
-    What an encoder put before the sound is left out, as FFmpeg does when it writes a wav. A
-    sound that begins later than the pictures is not moved.
-
-    Returns:
-        float32 (channels, n), n at least 1, full scale from -1 to 1; and the rate.
-
-    Raises:
-        MediaError: The file is unreadable, cut short or not decodable to its end; it has no
-            audio stream, or one that is empty, not finite, or changes rate or channels.
-    """
-    with open_sound(source) as sound:
-        pieces = [_as_float32(samples) for samples in sound.pieces]
-    return np.concatenate(pieces, axis=1), sound.rate_hz
-
-
 def mono_16k(source: Source) -> npt.NDArray[np.float32]:
     """Return the first audio stream as `mel_features` takes it: mono at 16 kHz.
 
@@ -70,7 +52,7 @@ def mono_16k(source: Source) -> npt.NDArray[np.float32]:
         float32 (n,), n at least 1.
 
     Raises:
-        MediaError: As for `read_sound`.
+        MediaError: As for `open_sound`.
     """
     with open_sound(source) as sound:
         mono = np.concatenate([_mean(_as_float32(samples)) for samples in sound.pieces])
@@ -94,7 +76,7 @@ def write_wav(source: Source, target: BinaryIO) -> None:
         target: An empty file, open for writing, in which one can go back.
 
     Raises:
-        MediaError: As for `read_sound`, or there is more sound than a wav can hold.
+        MediaError: As for `open_sound`, or there is more sound than a wav can hold.
     """
     import av
     from av.audio.frame import AudioFrame
@@ -138,8 +120,13 @@ class Sound:
 def open_sound(source: Source) -> Iterator[Sound]:
     """Open a file to decode its first audio stream.
 
+    What an encoder put before the sound is left out, as FFmpeg does when it writes a wav. A
+    sound that begins later than the pictures is not moved.
+
     Raises:
-        MediaError: As for `read_sound`, here or when the pieces are taken.
+        MediaError: The file is unreadable, cut short or not decodable to its end; it has no
+            audio stream, or one that is empty, not finite, or changes rate or channels. Here
+            or when the pieces are taken.
     """
     with open_media(source) as container:
         stream = audio_stream(container)
@@ -215,15 +202,36 @@ def _translated() -> Iterator[None]:
 
 def _frames(container: "InputContainer", stream: "AudioStream") -> "Iterator[AudioFrame]":
     """Yield the frames of an audio stream that hold samples."""
-    stream.codec_context.thread_count = 1
+    context = stream.codec_context
+    context.thread_count = 1
+    if context.name == "flac":
+        # Its frames have checksums, at which FFmpeg does not look unasked.
+        context.options = {"err_detect": "crccheck+explode"}
+    claimed = _claimed_samples(container, stream)
+    count = 0
     frames = container.decode(stream)
     while True:
         with _translated():
             frame = next(frames, None)
         if frame is None:
-            return
+            break
         if frame.samples:
+            count += frame.samples
             yield frame
+    if count < claimed:
+        raise MediaError(
+            f"cut short or damaged: the header says {claimed} samples, {count} could be decoded"
+        )
+
+
+def _claimed_samples(container: "InputContainer", stream: "AudioStream") -> int:
+    """Return how many samples a flac says it has; 0 where not known, or of other files.
+
+    FFmpeg leaves out what is damaged in a flac, and what is not there.
+    """
+    if container.format.name != "flac" or not stream.duration or not stream.time_base:
+        return 0
+    return int(stream.duration * stream.time_base * stream.codec_context.sample_rate)
 
 
 def audio_stream(container: "InputContainer") -> "AudioStream":

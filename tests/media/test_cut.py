@@ -9,17 +9,28 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from av.audio.stream import AudioStream
 from frames.test_exact import SMALL, VARIANTS, Made, made
-from makers import Pixels, frames_of, pictures, video_bytes
+from makers import Pixels, frames_of, pictures, video_bytes, with_half_a_second_of
 
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.frame_table import FLAGS, PTS, RANDOM_ACCESS, RANK, check_frame_table
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.frames.plan import picture_packets
-from clipshards.packer.frames.scan import scan_video
-from clipshards.packer.media.cut import Cut, VideoCutter, cut_video, remux
+from clipshards.packer.frames.scan import VideoScan, scan_video
+from clipshards.packer.media.cut import Cut, VideoCutter, remux
 from clipshards.packer.media.moments import clip_around, frame_at, frame_ticks
+
+
+def cut_video(
+    data: bytes,
+    *,
+    start_frame: int,
+    stop_frame: int,
+    scan: VideoScan | None = None,
+    sound: bool = True,
+) -> Cut:
+    return VideoCutter(data, scan=scan, sound=sound).cut(start_frame, stop_frame)
+
 
 # What no cut can be made of, and why.
 UNCUTTABLE = {
@@ -250,7 +261,7 @@ def test_sound_can_be_left_out() -> None:
 
 
 def test_sound_that_an_mp4_cannot_hold_is_said_to_be_lost() -> None:
-    data = _with_half_a_second_of("pcm_u8", np.uint8, "u8")
+    data = with_half_a_second_of("pcm_u8", np.uint8, "u8")
     cut = cut_video(data, start_frame=3, stop_frame=6)
     assert "the sound cannot be copied into an mp4" in cut.sound_lost
     with pytest.raises(MediaError, match="leave the sound out"):
@@ -259,38 +270,13 @@ def test_sound_that_an_mp4_cannot_hold_is_said_to_be_lost() -> None:
 
 
 def test_cut_behind_the_end_of_the_sound_has_none() -> None:
-    data = _with_half_a_second_of("pcm_s16le", np.int16, "s16")
+    data = with_half_a_second_of("pcm_s16le", np.int16, "s16")
     small = VideoCutter(data)
     for start, sounds in {0: True, 12: True, 14: False, 36: False}.items():
         cut = small.cut(start, start + 1)
         assert (cut.first_frame, cut.sound_lost) == (start, "")
         with av.open(io.BytesIO(cut.data), "r") as container:
             assert bool(container.streams.audio) == sounds, start
-
-
-def _with_half_a_second_of(codec: str, dtype: type, sample_format: str) -> bytes:
-    """Return a video of 40 frames, each an entry, with uncompressed sound."""
-    video = video_bytes(size=SMALL, frames=40, options={"g": "1"})
-    buffer = io.BytesIO()
-    with (
-        av.open(io.BytesIO(video), "r") as source,
-        av.open(buffer, "w", format="matroska") as output,
-    ):
-        stream = output.add_stream_from_template(source.streams.video[0])
-        audio = output.add_stream(codec, rate=8000, layout="mono")
-        assert isinstance(audio, AudioStream)
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                output.mux(packet)
-        for start in range(0, 4000, 1000):
-            frame = av.AudioFrame.from_ndarray(
-                np.zeros((1, 1000), dtype), format=sample_format, layout="mono"
-            )
-            frame.sample_rate, frame.pts = 8000, start
-            output.mux(audio.encode(frame))
-        output.mux(audio.encode(None))
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", VARIANTS)

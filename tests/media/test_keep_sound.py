@@ -14,12 +14,13 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from makers import sound_of
 
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.media import keep_sound as module
 from clipshards.packer.media.keep_sound import SoundForm, keep_sound
-from clipshards.packer.media.sound import read_sound, write_wav
+from clipshards.packer.media.sound import write_wav
 from clipshards.packer.media.synthetic import write_video
 
 RATE = 48000
@@ -120,7 +121,7 @@ def test_the_packets_are_copied_unchanged(
         assert b"".join(payload(kept.data)) == b"".join(payload(data))
     else:
         assert payload(kept.data) == payload(data)
-    ours, theirs = read_sound(kept.data)[0], read_sound(data)[0]
+    ours, theirs = sound_of(kept.data)[0], sound_of(data)[0]
     assert kept.samples == ours.shape[1]
     assert kept.duration_s == ours.shape[1] / RATE
     assert abs(ours.shape[1] - theirs.shape[1]) < 0.02 * RATE
@@ -135,7 +136,7 @@ def test_aac_with_headers_in_its_packets_is_kept_without_them(container: str) ->
     kept = keep_sound(data, "source")
     assert (kept.part, kept.codec) == ("m4a", "aac")
     assert payload(kept.data) == [packet[7:] for packet in payload(data)]
-    assert np.array_equal(read_sound(kept.data)[0], read_sound(data)[0])
+    assert np.array_equal(sound_of(kept.data)[0], sound_of(data)[0])
 
 
 UNTOUCHED = [
@@ -161,7 +162,7 @@ def test_a_file_that_is_such_a_sound_is_kept_untouched(
     assert kept.part == part
     assert kept.data == data
     assert (kept.sample_rate_hz, kept.channels) == (RATE, 2)
-    assert kept.samples == read_sound(data)[0].shape[1]
+    assert kept.samples == sound_of(data)[0].shape[1]
 
 
 def test_a_picture_of_the_cover_is_kept_with_its_sound() -> None:
@@ -184,7 +185,7 @@ def test_the_sound_of_a_video_is_kept_without_the_pictures(tmp_path: Path) -> No
     data = (tmp_path / "a.mp4").read_bytes()
     kept = keep_sound(data, "source")
     assert payload(kept.data) == payload(data)
-    assert np.array_equal(read_sound(kept.data)[0], read_sound(data)[0])
+    assert np.array_equal(sound_of(kept.data)[0], sound_of(data)[0])
     with av.open(io.BytesIO(kept.data)) as container:
         assert [stream.type for stream in container.streams.get()] == ["audio"]
 
@@ -266,7 +267,7 @@ def test_flac_holds_sounds_of_any_length(count: int) -> None:
     data = encoded("wav", "pcm_s16le", count=count)
     kept = keep_sound(data, "flac")
     assert kept.samples == count
-    assert np.array_equal(read_sound(kept.data)[0], read_sound(data)[0])
+    assert np.array_equal(sound_of(kept.data)[0], sound_of(data)[0])
 
 
 KEEP = """
@@ -351,9 +352,9 @@ def test_the_sound_of_a_real_video_is_kept(shared_data: Path) -> None:
     kept = keep_sound(data, "source")
     assert (kept.part, kept.codec, kept.sample_rate_hz, kept.channels) == ("m4a", "aac", 44100, 2)
     assert payload(kept.data) == payload(data)
-    assert np.array_equal(read_sound(kept.data)[0], read_sound(data)[0])
+    assert np.array_equal(sound_of(kept.data)[0], sound_of(data)[0])
     wav = (shared_data / "audio" / "clip_audio.wav").read_bytes()
     assert keep_sound(wav, "source").data == wav
     # Another release of FFmpeg decoded it: the last of 16 bits may differ.
     levels = wav_levels(keep_sound(data, "wav").data, 2).astype(int)
-    assert np.abs(levels - read_sound(wav)[0] * 32768).max() <= 1
+    assert np.abs(levels - sound_of(wav)[0] * 32768).max() <= 1

@@ -13,9 +13,10 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from makers import sound_of
 
 from clipshards.packer.format.errors import MediaError
-from clipshards.packer.media.sound import mono_16k, read_sound, write_wav
+from clipshards.packer.media.sound import mono_16k, write_wav
 from clipshards.packer.media.synthetic import write_video
 
 Int16 = npt.NDArray[np.int16]
@@ -67,7 +68,7 @@ def written(source: bytes | Path) -> bytes:
 @pytest.mark.parametrize("count", [1, 4096, 5000])
 def test_wav_is_read_as_fractions_of_full_scale(channels: int, count: int) -> None:
     levels = tones(channels, count)
-    samples, rate = read_sound(wav(levels, 22050))
+    samples, rate = sound_of(wav(levels, 22050))
     assert (samples.dtype.name, rate) == ("float32", 22050)
     assert np.array_equal(samples, levels.astype(np.float32) / 32768)
 
@@ -76,7 +77,7 @@ def test_bytes_and_path_are_read_alike(tmp_path: Path) -> None:
     data = wav(tones(2, 3000))
     (tmp_path / "a.wav").write_bytes(data)
     for path in (tmp_path / "a.wav", str(tmp_path / "a.wav")):
-        assert np.array_equal(read_sound(path)[0], read_sound(data)[0])
+        assert np.array_equal(sound_of(path)[0], sound_of(data)[0])
 
 
 FORMATS = [
@@ -94,7 +95,7 @@ def test_every_sample_format_has_the_same_scale(
     container: str, codec: str, format_: str, error: float
 ) -> None:
     levels = tones(2, 3000)
-    samples, _ = read_sound(encoded(container, codec, levels, 16000, format_))
+    samples, _ = sound_of(encoded(container, codec, levels, 16000, format_))
     assert np.abs(samples - levels.astype(np.float32) / 32768).max() <= error
 
 
@@ -130,9 +131,9 @@ def test_loud_floats_are_clipped_as_ffmpeg_clips() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
 def test_wav_keeps_rate_and_channels(channels: int) -> None:
     data = wav(tones(channels, 2000), 48000)
-    samples, rate = read_sound(written(data))
+    samples, rate = sound_of(written(data))
     assert rate == 48000
-    assert np.array_equal(samples, read_sound(data)[0])
+    assert np.array_equal(samples, sound_of(data)[0])
     assert written(written(data)) == written(data)
 
 
@@ -143,7 +144,7 @@ def test_wav_has_the_plainest_header() -> None:
 
 def test_what_the_encoder_put_in_front_is_left_out(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", frames=10, width=32, height=32)
-    samples, rate = read_sound(tmp_path / "a.mp4")
+    samples, rate = sound_of(tmp_path / "a.mp4")
     assert (samples.shape[0], rate) == (1, 44100)
     # As many samples as were encoded, but for the rest of the last packet.
     assert 0 <= samples.shape[1] - 17640 < 1024
@@ -153,8 +154,8 @@ def test_what_the_encoder_put_in_front_is_left_out(tmp_path: Path) -> None:
 
 def test_sound_of_a_real_video_is_that_of_ffmpeg(shared_data: Path) -> None:
     data = (shared_data / "audio" / "clip_audio.wav").read_bytes()
-    theirs, rate = read_sound(data)
-    ours, our_rate = read_sound(written(shared_data / "videos" / "clip_audio.mp4"))
+    theirs, rate = sound_of(data)
+    ours, our_rate = sound_of(written(shared_data / "videos" / "clip_audio.mp4"))
     assert (ours.shape, our_rate) == (theirs.shape, rate)
     # Another release of FFmpeg decoded it: the last of 16 bits may differ.
     assert np.abs(ours - theirs).max() <= 1 / 32768
@@ -233,7 +234,7 @@ def test_bad_sound_is_refused(tmp_path: Path, name: str) -> None:
     file.write_bytes(data)
     for source in (data, file):
         with pytest.raises(MediaError, match=says):
-            read_sound(source)
+            sound_of(source)
         with pytest.raises(MediaError, match=says):
             mono_16k(source)
         with pytest.raises(MediaError, match=says):
@@ -244,13 +245,13 @@ def test_folders_pipes_and_missing_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(MediaError, match="not a regular file"):
-        read_sound(tmp_path / "pipe")
+        sound_of(tmp_path / "pipe")
     with pytest.raises(MediaError, match="not a regular file"):
-        read_sound(tmp_path)
+        sound_of(tmp_path)
     with pytest.raises(MediaError, match="cannot be read: No such file"):
-        read_sound(tmp_path / "none")
+        sound_of(tmp_path / "none")
     with pytest.raises(MediaError, match="cannot be read: Too many levels of symbolic links"):
-        read_sound(tmp_path / "loop")
+        sound_of(tmp_path / "loop")
 
 
 @pytest.mark.parametrize(
@@ -268,4 +269,4 @@ def test_files_that_name_other_files_are_refused(
     Path("other.wav").write_bytes(wav(tones(1, 500)))
     Path("a.mp4").write_text(text)
     with pytest.raises(MediaError, match="not a readable audio or video file"):
-        read_sound("a.mp4")
+        sound_of("a.mp4")

@@ -13,6 +13,7 @@ from typing import Any, get_args
 import av
 import numpy as np
 import pytest
+from makers import sound_of
 
 from clipshards.packer.annotations.audio_list import AudioList
 from clipshards.packer.format.errors import FormatError, PlanError
@@ -22,7 +23,7 @@ from clipshards.packer.format.npy import decode_npy
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.media.keep_sound import keep_sound
 from clipshards.packer.media.mel import mel_features
-from clipshards.packer.media.sound import mono_16k, read_sound
+from clipshards.packer.media.sound import mono_16k
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.packing import PackReport, pack
@@ -115,9 +116,9 @@ def test_the_sound_is_kept_beside_the_features(
         about = list(read_abouts(out / "val").values())[place]
         assert (about["codec"], about["sample_rate_hz"]) == (kept.codec, 44100)
         assert (about["channels"], about["duration_s"]) == (1, kept.samples / 44100)
-        theirs = read_sound(data)[0]
+        theirs = sound_of(data)[0]
         error = 0 if form == "source" else 0.5 / 32768
-        assert np.abs(read_sound(kept.data)[0] - theirs).max() <= error
+        assert np.abs(sound_of(kept.data)[0] - theirs).max() <= error
     assert verify(out).findings == []
     split = open_dataset(out, split="val")
     item = ShardMapDataset(split)[1]

@@ -9,11 +9,12 @@ from pathlib import Path
 import makers
 import numpy as np
 import pytest
+from makers import sound_of
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.media.extract import build_audio_features, extract_audio
 from clipshards.packer.media.mel import mel_features
-from clipshards.packer.media.sound import mono_16k, read_sound
+from clipshards.packer.media.sound import mono_16k
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -52,9 +53,9 @@ def test_both_steps_fit_together(tmp_path: Path, run: Run) -> None:
     mel = np.load(tmp_path / "mel" / "jump" / "a.npy", allow_pickle=False)
     wav = tmp_path / "wav" / "jump" / "a.wav"
     assert np.array_equal(mel, mel_features(mono_16k(wav)))
-    sound, rate = read_sound(tmp_path / "videos" / "jump" / "a.mp4")
-    assert (rate, sound.shape) == (44100, read_sound(wav)[0].shape)
-    assert np.abs(read_sound(wav)[0] - sound).max() < 1e-4
+    sound, rate = sound_of(tmp_path / "videos" / "jump" / "a.mp4")
+    assert (rate, sound.shape) == (44100, sound_of(wav)[0].shape)
+    assert np.abs(sound_of(wav)[0] - sound).max() < 1e-4
 
 
 def test_what_stands_there_is_skipped_and_the_bytes_are_the_same(tmp_path: Path) -> None:
