@@ -63,6 +63,7 @@ def make_shard(job: Job, number: int, progress: Progress) -> Receipt:
         recipe=plan.request["recipe"],
     )
     rejects = []
+    warnings = []
     name = f"{split}/{shard_name(split, number)}"
     with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}") as write:
         shard = ShardWriter(write, index)
@@ -86,7 +87,9 @@ def make_shard(job: Job, number: int, progress: Progress) -> Receipt:
                 )
             else:
                 shard.add(key, sample, entries=entry.entries)
+                if sample.warning:
+                    warnings.append((sample.origin, sample.warning))
                 size = sum(map(len, sample.parts.values()))
             progress(entry.entries, size)
         shard_entry = shard.finish()
-    return Receipt(plan.digest, shard_entry, tuple(rejects))
+    return Receipt(plan.digest, shard_entry, tuple(rejects), tuple(warnings))

@@ -3,7 +3,7 @@
 import operator
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,32 +11,42 @@ from typing import get_args
 
 from clipshards.packer.entries import Entry, check_entries
 from clipshards.packer.finish import rejects_of_entries, settle, write_manifest, write_rejects
-from clipshards.packer.format.errors import AnnotationError, MediaError, PlanError, RejectsError
-from clipshards.packer.format.manifest import LabelMode, Manifest
+from clipshards.packer.format.errors import AnnotationError, MediaError, RejectsError
+from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.names import (
-    BUILD_FOLDER,
-    MANIFEST_NAME,
     REJECTS_NAME,
     check_split,
-    is_shard_name,
-    wids_name,
 )
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.labels import LabelRule
 from clipshards.packer.making import Job, Progress, make_shards
+from clipshards.packer.media_bytes import expect, families, growth_warning, source_bytes
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.origins import as_unicode
 from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
+from clipshards.packer.receipts import warnings_of
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.record_kinds import RecordKind
 from clipshards.packer.records import Excluded, Record, Reject, VideoRecord
 from clipshards.packer.samples.base import Material
 from clipshards.packer.samples.video import video_part
-from clipshards.packer.storage import Storage, open_storage
+from clipshards.packer.standing import discard, finished_split, settled_plan
+from clipshards.packer.storage import open_storage
 
 DEFAULT_SHARD_SIZE = 256_000_000
-# Beyond this, clips cut from one video are worth a word.
-_MAX_GROWTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What a new plan comes to, before anything is decoded."""
+
+    samples: int
+    shards: int
+    bytes: int
+    """Of all shards, about."""
+    source_bytes: int
+    """Of the videos that several samples are cut from; 0 where each sample has its own."""
+    warnings: tuple[str, ...]
+    """What is allowed and may yet not be what was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ def pack(
     max_rejects: int | None = None,
     allow_outside: bool = False,
     replan: bool = False,
+    planning: Callable[[PlanSummary], None] | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
     """Pack records and their media into one split of a data set.
@@ -109,6 +120,7 @@ def pack(
             greater of 10 and 1 % of the entries.
         allow_outside: Let record paths lead out of the media root.
         replan: Discard a plan or a split that stands there, and its shards.
+        planning: Called with a new plan, before it is stored: what it raises stops the run.
         progress: Called after each sample with (entries done, bytes packed) since the
             call before.
 
@@ -160,19 +172,36 @@ def pack(
     if replan:
         # Nothing is thrown away for a request that cannot be carried out.
         _media_root(media_root, allow_outside)
-        _discard(storage, split)
-    manifest = _finished(storage, request)
-    made = source_bytes = 0
+        discard(storage, split)
+    manifest = finished_split(storage, request)
+    made = sources = 0
+    lacks: tuple[str, ...] = ()
     if manifest is None:
         root = _media_root(media_root, allow_outside)
-        plan = _settled_plan(
-            storage,
-            request,
-            total,
-            _sizes(kind, planned, root, request.recipe),
-            kind,
-            _families(kind, planned),
-        )
+
+        def make() -> Plan:
+            expected = expect(kind, planned, root, request.recipe)
+            size = expected.bytes + kind.side_bytes * len(planned)
+            plan = make_plan(
+                request,
+                total,
+                expected.sizes,
+                families=families(kind, planned),
+                side_bytes=kind.side_bytes,
+            )
+            if planning is not None:
+                planning(
+                    PlanSummary(
+                        samples=len(planned),
+                        shards=len(plan.shards),
+                        bytes=size,
+                        source_bytes=expected.source_bytes,
+                        warnings=growth_warning(size, expected.source_bytes, "will take about"),
+                    )
+                )
+            return plan
+
+        plan = settled_plan(storage, request, make)
         tick = progress or (lambda *_: None)
         tick(total - sum(entry.entries for entry in planned.values()), 0)
         job = Job(storage, plan, kind, planned, Material(root, request.recipe, request.optional))
@@ -195,7 +224,9 @@ def pack(
             raise
         manifest = write_manifest(storage, plan, entries, receipts, rejects)
         lost = {row.ordinal for row in rejects}
-        source_bytes = _source_bytes(kind, planned, lost, root)
+        lacks = warnings_of(receipts)
+        cut = {ordinal: entry for ordinal, entry in planned.items() if ordinal not in lost}
+        sources = source_bytes(kind, cut, root)
     else:
         name = f"{split}/{REJECTS_NAME}"
         rejects = decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
@@ -210,11 +241,12 @@ def pack(
         shards=len(manifest.shards),
         shards_made=made,
         bytes=manifest.size_bytes,
-        source_bytes=source_bytes,
+        source_bytes=sources,
         content_digest=manifest.content_digest,
         warnings=(
             *_warnings(records, planned, request.recipe),
-            *_growth(manifest.size_bytes, source_bytes),
+            *lacks,
+            *growth_warning(manifest.size_bytes, sources, "take"),
         ),
         seconds=time.monotonic() - started,
     )
@@ -266,53 +298,6 @@ def _media_root(media_root: str | os.PathLike[str] | None, allow_outside: bool) 
     return MediaRoot(folder, allow_outside)
 
 
-def _sizes(
-    kind: RecordKind, planned: Mapping[int, Entry], root: MediaRoot, recipe: Recipe
-) -> dict[int, int | None]:
-    """Return the bytes of each record's parts, about, by its ordinal."""
-    sizes = {}
-    # What is cut from one source takes the same share of it: a folder is listed once.
-    shares: dict[str, int | None] = {}
-    for ordinal, entry in planned.items():
-        source = "" if kind.source is None else kind.source(entry.value)
-        if source not in shares or not source:
-            shares[source] = kind.size(entry.value, root, recipe)
-        sizes[ordinal] = shares[source]
-    return sizes
-
-
-def _families(kind: RecordKind, planned: Mapping[int, Entry]) -> dict[int, int] | None:
-    """Return the first ordinal that has the same source, of each."""
-    if kind.source is None:
-        return None
-    first: dict[str, int] = {}
-    return {
-        ordinal: first.setdefault(kind.source(entry.value) or f"/{ordinal}", ordinal)
-        for ordinal, entry in planned.items()
-    }
-
-
-def _source_bytes(
-    kind: RecordKind, planned: Mapping[int, Entry], lost: set[int], root: MediaRoot
-) -> int:
-    """Return the bytes of all sources that several packed records were cut from."""
-    if kind.source is None:
-        return 0
-    paths = {kind.source(e.value) for ordinal, e in planned.items() if ordinal not in lost}
-    return sum(root.size(path) or 0 for path in paths if path)
-
-
-def _growth(size: int, source_bytes: int) -> tuple[str, ...]:
-    """Return a warning if clips take far more than what they were cut from."""
-    if not source_bytes or size <= _MAX_GROWTH * source_bytes:
-        return ()
-    warning = (
-        f"the clips take {size / source_bytes:.1f} times the bytes of their videos, since they "
-        "overlap and begin at random-access points; --group video stores each video once"
-    )
-    return (warning,)
-
-
 def _check_rejects(rejects: Sequence[RejectRow], limit: int, total: int, words: str) -> None:
     """Raise RejectsError if there are too many, or nothing else."""
     count = sum(row.entries for row in rejects)
@@ -340,72 +325,3 @@ def _warnings(records: object, planned: Mapping[int, Entry], recipe: Recipe) -> 
     names = ", ".join(sorted(containers))
     mixed = f"the split mixes {names}; tools that expect one part name will miss the others"
     return (*warnings, f"{mixed} (recipe remux makes all mp4)")
-
-
-def _discard(storage: Storage, split: str) -> None:
-    """Remove a split; the manifest first, so that it never names shards that are gone."""
-    storage.remove(f"{split}/{MANIFEST_NAME}")
-    for name in storage.names(split):
-        if is_shard_name(split, name):
-            storage.remove(f"{split}/{name}")
-    storage.remove(f"{split}/{REJECTS_NAME}")
-    storage.remove(wids_name(split))
-    storage.remove_folder(f"{split}/{BUILD_FOLDER}")
-
-
-def _finished(storage: Storage, request: Request) -> Manifest | None:
-    """Return the manifest that this very request made earlier, None if none stands there."""
-    name = f"{request.split}/{MANIFEST_NAME}"
-    if storage.size(name) is None:
-        return None
-    manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    if manifest.request_digest == request.digest:
-        return manifest
-    known = {
-        "task": (manifest.task, request.task),
-        "labels": (manifest.labels, request.labels),
-        "class names": (manifest.class_names, request.class_names),
-        "recipe": (manifest.recipe, request.recipe.to_json(request.task)),
-    }
-    differences = "; ".join(
-        f"{name}: packed {repr(old)[:60]}, now {repr(new)[:60]}"
-        for name, (old, new) in known.items()
-        if old != new
-    )
-    raise PlanError(
-        f"{storage.url}/{request.split}: a split that another request made stands here, "
-        f"{manifest.content_digest[:12]} "
-        f"({differences or 'other entries, order, shard size or leave to look outside'}); choose "
-        "another name or location, or replace it (--replan)"
-    )
-
-
-def _settled_plan(
-    storage: Storage,
-    request: Request,
-    entries: int,
-    sizes: Mapping[int, int | None],
-    kind: RecordKind,
-    families: Mapping[int, int] | None,
-) -> Plan:
-    """Return the stored plan of this request, making it if there is none."""
-    name = f"{request.split}/{BUILD_FOLDER}/plan.json"
-    if storage.size(name) is None:
-        strays = [n for n in storage.names(request.split) if is_shard_name(request.split, n)]
-        if strays:
-            raise PlanError(
-                f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "
-                "plan or manifest; choose another location, or replace them (--replan)"
-            )
-        plan = make_plan(request, entries, sizes, families=families, side_bytes=kind.side_bytes)
-        staging = f"{request.split}/{BUILD_FOLDER}"
-        if storage.put_new(name, plan.encode(), staging=staging):
-            return plan
-    plan = Plan.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    differences = plan.differences(request)
-    if differences:
-        raise PlanError(
-            f"{storage.url}/{request.split}: an unfinished plan of another request stands here "
-            f"({differences}); run that request again, or replace it (--replan)"
-        )
-    return plan

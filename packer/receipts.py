@@ -4,6 +4,7 @@ A shard with a receipt is done. A shard without one is made again, which gives t
 bytes; so a crash between the two costs one shard's work and nothing else.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from clipshards.packer.format.names import BUILD_FOLDER
 from clipshards.packer.format.rejects import REJECT_SCHEMA, RejectRow
 from clipshards.packer.storage import Storage
 
+_SHOWN = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -21,6 +24,8 @@ class Receipt:
     plan_digest: str
     entry: ShardEntry
     rejects: tuple[RejectRow, ...]
+    warnings: tuple[tuple[str, str], ...]
+    """(origin, message) of the samples that lack something of their media."""
 
 
 def store_receipt(storage: Storage, split: str, receipt: Receipt) -> None:
@@ -29,6 +34,7 @@ def store_receipt(storage: Storage, split: str, receipt: Receipt) -> None:
         "plan_digest": receipt.plan_digest,
         "entry": asdict(receipt.entry),
         "rejects": [asdict(reject) for reject in receipt.rejects],
+        "warnings": receipt.warnings,
     }
     name = _receipt_name(split, receipt.entry.name)
     storage.put(name, encode_json(value), staging=f"{split}/{BUILD_FOLDER}")
@@ -42,13 +48,40 @@ def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> 
     value: dict[str, Any] = decode_json(storage.read_all(name), where=name)
     check_schema(
         value,
-        {"plan_digest": str, "entry": SHARD_SCHEMA, "rejects": [REJECT_SCHEMA]},
+        {
+            "plan_digest": str,
+            "entry": SHARD_SCHEMA,
+            "rejects": [REJECT_SCHEMA],
+            "warnings": [(str, str)],
+        },
         where=name,
     )
     entry = ShardEntry(**value["entry"])
     if value["plan_digest"] != plan_digest or storage.size(f"{split}/{shard}") != entry.bytes:
         return None
-    return Receipt(plan_digest, entry, tuple(RejectRow(**row) for row in value["rejects"]))
+    return Receipt(
+        plan_digest,
+        entry,
+        rejects=tuple(RejectRow(**row) for row in value["rejects"]),
+        warnings=tuple((origin, message) for origin, message in value["warnings"]),
+    )
+
+
+def warnings_of(receipts: Iterable[Receipt]) -> tuple[str, ...]:
+    """Return what samples lack of their media, each thing once, the most frequent ones first."""
+    origins: dict[str, list[str]] = {}
+    for receipt in receipts:
+        for origin, message in receipt.warnings:
+            origins.setdefault(message, []).append(origin)
+    kinds = sorted(origins.items(), key=lambda kind: -len(kind[1]))
+    warnings = [
+        f"{found[0]}: {message}" + (f" ({len(found)} samples)" if len(found) > 1 else "")
+        for message, found in kinds[:_SHOWN]
+    ]
+    if len(kinds) > _SHOWN:
+        rest = sum(len(found) for _, found in kinds[_SHOWN:])
+        warnings.append(f"{rest} more samples lack something of their media")
+    return tuple(warnings)
 
 
 def _receipt_name(split: str, shard: str) -> str:

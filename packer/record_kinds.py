@@ -26,7 +26,7 @@ from clipshards.packer.records import (
 )
 from clipshards.packer.samples.activitynet import activitynet_parts, make_activitynet_sample
 from clipshards.packer.samples.audio import audio_size, make_audio_sample
-from clipshards.packer.samples.ava import ava_parts, make_ava_sample
+from clipshards.packer.samples.ava import ava_parts, ava_size, make_ava_sample
 from clipshards.packer.samples.base import Material, Sample
 from clipshards.packer.samples.rawframes import make_rawframes_sample, rawframes_parts
 from clipshards.packer.samples.skeleton import make_skeleton_sample, skeleton_parts
@@ -67,15 +67,6 @@ def _skeleton_size(record: SkeletonRecord, root: MediaRoot, _: Recipe) -> int | 
         return size
     file = root.size(record.path)
     return None if file is None else size + file
-
-
-def _ava_size(record: AvaRecord, root: MediaRoot, _: Recipe) -> int | None:
-    size = root.size(record.path)
-    if size is None or record.whole:
-        return size
-    # How long the source is shows only when it is opened: a clip of two seconds in fifteen
-    # minutes, as in AVA, with what decoding it takes.
-    return size // 300
 
 
 def _activitynet_size(record: ActivityNetRecord, root: MediaRoot, _: Recipe) -> int | None:
@@ -138,10 +129,11 @@ RECORD_KINDS: dict[type, RecordKind] = {
             check=check_ava,
             name=lambda record: record.id,
             entries=lambda record: max(sum(moment.rows for moment in record.key_frames), 1),
-            size=_ava_size,
+            size=ava_size,
             optional=ava_parts,
             make=make_ava_sample,
             label_modes=("one", "many"),
+            side_bytes=8192,
             source=lambda record: "" if record.whole else record.path,
         ),
         RecordKind(

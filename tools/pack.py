@@ -254,6 +254,7 @@ def audio(
     show_default=True,
     help="Number of the first frame's file, of folders.",
 )
+@click.option("--rate", default=0.0, help="Frames per second of folders, where known.")
 @click.option(
     "--group",
     type=click.Choice(["clip", "video"]),
@@ -284,6 +285,7 @@ def ava(
     media_tmpl: str,
     filename_tmpl: str,
     start_index: int,
+    rate: float,
     group: Any,
     clip_frames: int,
     python2: bool,
@@ -313,6 +315,7 @@ def ava(
         media_tmpl=media_tmpl,
         filename_tmpl=filename_tmpl,
         start_index=start_index,
+        rate=rate,
         group=group,
         clip_frames=clip_frames,
         pickle_encoding="latin1" if python2 else "ASCII",

@@ -1,6 +1,7 @@
 """What all `clipshards pack` commands share: their options, the run and its report."""
 
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from clipshards.tools.printing import (
 if TYPE_CHECKING:
     from clipshards.packer.format.manifest import LabelMode
     from clipshards.packer.format.rejects import RejectRow
-    from clipshards.packer.packing import PackReport
+    from clipshards.packer.packing import PackReport, PlanSummary
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import Excluded, Record, Reject
 
@@ -142,6 +143,15 @@ def run_pack(
             bar.set_postfix_str(bytes_text(packed_bytes), refresh=False)
             bar.update(entries)
 
+        def planning(plan: "PlanSummary") -> None:
+            if plan.source_bytes:
+                growth = plan.bytes / plan.source_bytes
+                size = f"{count_text(plan.shards, 'shard')}, about {bytes_text(plan.bytes)}"
+                clips = f"plan: {count_text(plan.samples, 'clip')} in {size}"
+                bar.write(f"{clips}, {growth:.1f} times the bytes of their videos", sys.stderr)
+            for text in plan.warnings:
+                bar.write(f"warning: {text}", sys.stderr)
+
         try:
             report = pack_records(
                 records,
@@ -156,6 +166,7 @@ def run_pack(
                 max_rejects=common["max_rejects"],
                 allow_outside=common["allow_outside"],
                 replan=common["replan"],
+                planning=planning,
                 progress=progress,
             )
         except RejectsError as exc:

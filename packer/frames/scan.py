@@ -351,9 +351,8 @@ class _SequentialDecode:
             for frame in context.decode(None):
                 self._take(frame, ranks)
         except av.FFmpegError as exc:
-            raise MediaError(
-                f"decoding stopped behind frame {self.frames - 1}: {exc.strerror}"
-            ) from exc
+            behind = f"behind frame {self.frames - 1}" if self.frames else "before any frame"
+            raise MediaError(f"decoding stopped {behind}: {exc.strerror}") from exc
         if not self.frames:
             raise MediaError("no frame could be decoded")
         return ranks

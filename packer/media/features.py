@@ -14,7 +14,8 @@ _MAX_COLUMNS = 1_000_000
 _NUMBER_BYTES = b"0123456789+-.eE, "
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
-_MAGIC = b"\x93NUMPY"
+NPY_MAGIC = b"\x93NUMPY"
+"""What an npy file begins with."""
 _MAX_HEADER = 10_000
 """As much as NumPy reads of a file that is not trusted."""
 _FLOATS = ("<f2", "<f4", "<f8", ">f2", ">f4", ">f8")
@@ -46,7 +47,7 @@ def read_features(data: bytes, name: str) -> tuple[npt.NDArray[np.float32], bool
     Raises:
         MediaError: Anything else than a table of finite numbers; names the line of a csv.
     """
-    if not data.startswith(_MAGIC) and not name.lower().endswith(".npy"):
+    if not data.startswith(NPY_MAGIC) and not name.lower().endswith(".npy"):
         return _read_csv(data, name)
     found = _as_float32(read_npy(data, name))
     if not np.isfinite(found).all():
@@ -88,10 +89,12 @@ def read_npy(data: bytes, name: str) -> npt.NDArray[np.floating]:
     # A size of 19 digits and more can only be a lie; it must not become arithmetic.
     shape = (int(sizes[1][:19]), int(sizes[2][:19]))
     dtype = np.dtype(descr)
-    if min(shape) < 1 or math.prod(shape) * dtype.itemsize != len(data) - start:
+    if min(shape) < 1:
+        raise MediaError(f"{name}: expected each axis at least 1, got 0 in the shape {shape}")
+    if math.prod(shape) * dtype.itemsize != len(data) - start:
         raise MediaError(
             f"{name}: expected {math.prod(shape) * dtype.itemsize} bytes for the shape {shape} of "
-            f"{dtype.name}, each axis at least 1, got {len(data) - start}"
+            f"{dtype.name}, got {len(data) - start}"
         )
     flat = np.frombuffer(data, dtype=dtype, offset=start)
     table = flat.reshape(shape[::-1]).T if fields["order"] == b"True" else flat.reshape(shape)
@@ -101,7 +104,7 @@ def read_npy(data: bytes, name: str) -> npt.NDArray[np.floating]:
 def _npy_header(data: bytes, name: str) -> tuple[re.Match[bytes], int]:
     """Return the parsed header, and where the elements begin."""
     version = data[6:8]
-    if not data.startswith(_MAGIC) or version not in (b"\1\0", b"\2\0", b"\3\0"):
+    if not data.startswith(NPY_MAGIC) or version not in (b"\1\0", b"\2\0", b"\3\0"):
         raise MediaError(f"{name}: expected an npy file of version 1 to 3, got {data[:16]!r}")
     begin = 10 if version == b"\1\0" else 12
     length = int.from_bytes(data[8:begin], "little")

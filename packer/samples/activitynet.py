@@ -9,7 +9,7 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.features import read_features
 from clipshards.packer.records import ActivityNetRecord
 from clipshards.packer.samples.base import Material, Sample, make_sample
-from clipshards.packer.samples.video import read_video
+from clipshards.packer.samples.video import read_video, table_warning
 
 
 def activitynet_parts(records: Iterable[ActivityNetRecord]) -> tuple[str, ...]:
@@ -57,4 +57,16 @@ def make_activitynet_sample(record: ActivityNetRecord, material: Material) -> Sa
         csv_header=header,
         video=info,
     )
-    return make_sample("activitynet", about, values)
+    warnings = [table_warning(info), _reach_warning(record, info)]
+    return make_sample("activitynet", about, values, warning="; ".join(filter(None, warnings)))
+
+
+def _reach_warning(record: ActivityNetRecord, info: VideoInfo) -> str:
+    """Return what it means that a segment lies behind the video; empty where none does.
+
+    Segments may end behind it as far as they may end behind the annotated duration.
+    """
+    end_s = info.duration_s + max(1.0, 0.05 * record.duration_s)
+    if not info.duration_s or all(end <= end_s for _, end in record.segments):
+        return ""
+    return "the video ends before a segment does"

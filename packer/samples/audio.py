@@ -7,7 +7,7 @@ import numpy as np
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.json_parts import AudioJson
 from clipshards.packer.format.structure import SOUND_SUFFIXES
-from clipshards.packer.media.features import read_npy
+from clipshards.packer.media.features import NPY_MAGIC, read_npy
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import AudioRecord
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from clipshards.packer.media.keep_sound import KeptSound
 
-_NPY_MAGIC = b"\x93NUMPY"
 # For the plan, which opens no file: a common rate, and what a second comes to.
 _FRAMES_A_SECOND = 25
 _MEL_BYTES_A_SECOND = 20_000
@@ -52,7 +51,7 @@ def make_audio_sample(record: AudioRecord, material: Material) -> Sample:
             mel, kept = _from_sound(data, material.recipe)
         except MediaError as exc:
             raise MediaError(f"{record.path!r}: {exc}") from exc
-    elif not data.startswith(_NPY_MAGIC):
+    elif not data.startswith(NPY_MAGIC):
         raise MediaError(
             f"{record.path!r}: expected an npy file of features, got {data[:16]!r}; those of a "
             "sound or a video are computed if the recipe says so (--features compute)"
@@ -91,7 +90,7 @@ def _from_sound(
     from clipshards.packer.media.mel import mel_features
     from clipshards.packer.media.sound import mono_16k
 
-    if data.startswith(_NPY_MAGIC):
+    if data.startswith(NPY_MAGIC):
         raise MediaError("expected a sound or a video, got features, which need no computing")
     mel = mel_features(mono_16k(data))
     return mel, None if recipe.keep_audio == "no" else keep_sound(data, recipe.keep_audio)

@@ -10,9 +10,11 @@ from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.frame_table import FrameTable
 from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
 from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import AvaRecord, FrameRange, KeyFrame
 from clipshards.packer.samples.base import Material, Sample, make_sample
-from clipshards.packer.samples.video import video_part
+from clipshards.packer.samples.video import table_warning, video_part
 
 if TYPE_CHECKING:
     from clipshards.packer.frames.scan import VideoScan
@@ -25,6 +27,23 @@ def ava_parts(records: Iterable[AvaRecord]) -> tuple[str, ...]:
         moment.proposals is not None for record in records for moment in record.key_frames
     )
     return ("proposals.npy",) if proposed else ()
+
+
+def ava_size(record: AvaRecord, root: MediaRoot, _recipe: Recipe) -> int | None:
+    """Return about how many bytes the frames of a record have; None if not to be had."""
+    size = root.size(record.path)
+    if size is None or record.whole:
+        return size
+    if record.filename_tmpl:
+        try:
+            frames = len(root.names(record.path))
+        except MediaError:
+            return None
+        return size * min(record.clip_frames, frames) // max(frames, 1)
+    # PyAV is loaded with the first video that is opened, not with the package.
+    from clipshards.packer.media.clip_size import clip_bytes
+
+    return clip_bytes(root.locate(record.path), record.clip_frames)
 
 
 _T = TypeVar("_T")
@@ -41,6 +60,8 @@ class _Media(NamedTuple):
     source_frames: int
     frames: list[int]
     """Of each key frame, its number in the source."""
+    warning: str = ""
+    """What of the source is not in the data and was not asked for; empty for nothing."""
 
 
 def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
@@ -54,6 +75,9 @@ def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
         take = _from_frames if record.filename_tmpl else _from_video
         media = take(record, material)
     except MediaError as exc:
+        # What the media root says begins with the name.
+        if str(exc).startswith(repr(record.path)):
+            raise
         raise MediaError(f"{record.path!r}: {exc}") from exc
     moments = record.key_frames
     about = AvaJson(
@@ -89,7 +113,7 @@ def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
     }
     if "proposals.npy" in material.optional:
         values["proposals.npy"] = np.concatenate([_proposals(moment) for moment in moments])
-    return make_sample("ava", about, values)
+    return make_sample("ava", about, values, warning=media.warning)
 
 
 def _label_rows(moments: Iterable[KeyFrame]) -> Any:
@@ -128,12 +152,30 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
             raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {total}")
         frames.append(frame)
     if cutter is None:
-        return _Media(part, source.data, scan.info, scan.table, 0, total, frames)
+        return _Media(
+            part=part,
+            data=source.data,
+            info=scan.info,
+            table=scan.table,
+            first_frame=0,
+            source_frames=total,
+            frames=frames,
+            warning=table_warning(scan.info),
+        )
     around = [
         clip_around(frame, total_frames=total, clip_frames=record.clip_frames) for frame in frames
     ]
     cut = cutter.cut(min(start for start, _ in around), max(stop for _, stop in around))
-    return _Media("mp4", cut.data, cut.scan.info, cut.scan.table, cut.first_frame, total, frames)
+    return _Media(
+        part="mp4",
+        data=cut.data,
+        info=cut.scan.info,
+        table=cut.scan.table,
+        first_frame=cut.first_frame,
+        source_frames=total,
+        frames=frames,
+        warning=cut.sound_lost,
+    )
 
 
 class _Source:

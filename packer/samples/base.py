@@ -33,9 +33,13 @@ class Sample:
     """One value for each summary column of the task."""
     parts: dict[str, bytes]
     """Part name to bytes, in the order of the task's table."""
+    warning: str = ""
+    """What of the record's media is not in it, in words for the user; empty for nothing."""
 
 
-def make_sample(task_name: str, about: JsonPart, values: dict[str, Any]) -> Sample:
+def make_sample(
+    task_name: str, about: JsonPart, values: dict[str, Any], *, warning: str = ""
+) -> Sample:
     """Return the sample of a task whose parts beside `json` have these values.
 
     Raises:
@@ -51,4 +55,5 @@ def make_sample(task_name: str, about: JsonPart, values: dict[str, Any]) -> Samp
         items=about.items,
         summary=about.summary(),
         parts={part: task.encode(part, values[part]) for part in task.parts if part in values},
+        warning=warning,
     )

@@ -56,6 +56,13 @@ def read_video(path: str, material: Material) -> tuple[str, bytes, VideoInfo, Fr
     return part, data, VideoInfo(), empty_frame_table()
 
 
+def table_warning(info: VideoInfo) -> str:
+    """Return what it means that a video has no frame table; empty where it has one."""
+    if not info.no_table_because:
+        return ""
+    return f"no frame table, so readers decode from the start: {info.no_table_because}"
+
+
 def make_video_sample(record: VideoRecord, material: Material) -> Sample:
     """Return the sample of a video record.
 
@@ -64,4 +71,5 @@ def make_video_sample(record: VideoRecord, material: Material) -> Sample:
     """
     part, data, info, table = read_video(record.path, material)
     about = VideoJson(record.id or record.path, str(record.origin), record.labels, info)
-    return make_sample("video", about, {"frames.npy": table, part: data})
+    values = {"frames.npy": table, part: data}
+    return make_sample("video", about, values, warning=table_warning(info))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import makers
 import numpy as np
 import pytest
 
@@ -21,8 +22,9 @@ from clipshards.packer import (
     VideoRecord,
     pack,
 )
-from clipshards.packer.format.manifest import Manifest
+from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.rejects import decode_rejects
+from clipshards.packer.receipts import Receipt, warnings_of
 from clipshards.readers import verify
 
 Annotate = Callable[[Sequence[str]], Path]
@@ -655,3 +657,29 @@ def test_a_finished_split_of_another_request_says_what_differs(tmp_path: Path, j
     ):
         with pytest.raises(PlanError, match=re.escape(says)):
             pack(junk_records(2), tmp_path, **(options | changes))
+
+
+def test_videos_without_a_frame_table_are_reported_together(tmp_path: Path) -> None:
+    # The reference picture in the middle is damaged; FFmpeg gets over it.
+    data = bytearray(makers.video_bytes(size=(64, 48), frames=30, options={"g": "15"}))
+    middle = data.find(b"mdat") + (len(data) - data.find(b"mdat")) // 2
+    for place in range(middle, middle + 40):
+        data[place] ^= 0x55
+    names = ["a.mp4", "good.mp4", "b.mp4"]
+    for name in names:
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "good.mp4").write_bytes(makers.video_bytes(size=(64, 48), frames=5))
+    records = [VideoRecord(name, (0,)) for name in names]
+    report = pack(records, tmp_path / "out", split="train", media_root=tmp_path, seed=None)
+    assert report.packed == 3
+    (warning,) = report.warnings
+    assert warning.startswith("records[0]: no frame table, so readers decode from the start: ")
+    assert warning.endswith("(2 samples)")
+
+
+def test_warnings_of_many_kinds_are_cut_short() -> None:
+    entry = ShardEntry("t-000000.tar", 1, 1, 1, 1, "inside", 0, 1, 0, "0" * 64, 0)
+    rows = [(f"records[{number}]", f"kind {min(number, 30)}") for number in range(40)]
+    found = warnings_of([Receipt("", entry, (), tuple(rows))])
+    assert found[:2] == ("records[30]: kind 30 (10 samples)", "records[0]: kind 0")
+    assert found[10:] == ("21 more samples lack something of their media",)

@@ -20,7 +20,9 @@ from clipshards.packer import AvaCsv, PackReport, RejectsError, pack
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.frames import scan
 from clipshards.packer.media import cut
+from clipshards.packer.media.clip_size import clip_bytes
 from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.packing import PlanSummary
 from clipshards.readers import open_dataset, verify
 from clipshards.readers.data import ShardMapDataset
 from clipshards.tools.cli import main
@@ -344,7 +346,7 @@ def test_a_shard_may_end_inside_a_video(
     tmp_path: Path, videos: Path, scans: Counter[bytes], tree: Tree
 ) -> None:
     records = AvaCsv(write_csv(tmp_path, ROWS), **ANY)
-    options: dict[str, Any] = {"split": "train", "media_root": videos, "shard_size": 55_000}
+    options: dict[str, Any] = {"split": "train", "media_root": videos, "shard_size": 28_000}
     report = pack(records, tmp_path / "set", **options)
     check_accounting(tmp_path / "set", report)
     shards = [[name.split(".")[0] for name in ids] for ids in sample_ids(tmp_path / "set")]
@@ -448,7 +450,7 @@ def test_packing_goes_on_after_a_kill(
     options: dict[str, Any] = {
         "split": "train",
         "media_root": str(videos),
-        "shard_size": 35_000,
+        "shard_size": 18_000,
     }
     report = pack(AvaCsv(**csv), tmp_path / "clean", **options)
     assert report.shards > 2
@@ -549,3 +551,70 @@ def test_sizes_of_missing_videos_do_not_stop_the_plan(tmp_path: Path, videos: Pa
     report = pack(records, tmp_path / "set", split="train", media_root=videos, shard_size=30_000)
     assert [reject.id for reject in report.rejects] == ["gone.mp4,0001", "gone.mp4,0000"]
     check_accounting(tmp_path / "set", report)
+
+
+def test_a_new_plan_says_what_it_comes_to_before_anything_is_cut(
+    tmp_path: Path, videos: Path
+) -> None:
+    out = tmp_path / "set"
+    options = ANY | {"fps": 1, "clip_frames": 16}
+    csv = write_csv(tmp_path, [*dense_rows(20), row("b", 3)])
+    plans: list[PlanSummary] = []
+
+    def stop(plan: PlanSummary) -> None:
+        plans.append(plan)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(AvaCsv(csv, **options), out, split="train", media_root=videos, planning=stop)
+    assert not out.exists() or not [*out.rglob("*.*")]
+    report = pack(
+        AvaCsv(csv, **options), out, split="train", media_root=videos, planning=plans.append
+    )
+    plan = plans.pop()
+    assert plans == [plan]
+    assert (plan.samples, plan.shards) == (21, report.shards)
+    assert plan.source_bytes == report.source_bytes > 0
+    assert report.bytes / 1.5 < plan.bytes < report.bytes * 1.5
+    assert plan.bytes > 3 * plan.source_bytes
+    (warning,) = plan.warnings
+    assert warning.startswith("the clips will take about ")
+    # A plan that stands is not made anew.
+    pack(AvaCsv(csv, **options), out, split="train", media_root=videos, planning=plans.append)
+    assert plans == [plan]
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
+def test_clips_are_expected_to_be_as_large_as_they_become(tmp_path: Path, container: str) -> None:
+    data = makers.video_bytes(container, options={"g": "25"}, frames=250)
+    (tmp_path / "video").write_bytes(data)
+    expected = clip_bytes(tmp_path / "video", 50)
+    assert expected is not None
+    cutter = cut.VideoCutter(data)
+    sizes = [len(cutter.cut(start, start + 50).data) for start in range(0, 200, 7)]
+    assert 0.6 < expected / (sum(sizes) / len(sizes)) < 1.6
+    assert clip_bytes(tmp_path / "video", 1000) == len(data)
+
+
+def test_size_of_a_clip_is_not_known_of_what_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://localhost/a.ts\n")
+    assert clip_bytes(tmp_path / "text.mp4", 50) is None
+    assert clip_bytes(tmp_path / "gone.mp4", 50) is None
+    assert clip_bytes(tmp_path, 50) is None
+
+
+def test_sound_that_a_clip_cannot_hold_is_reported_once(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    data = makers.with_half_a_second_of("pcm_u8", np.uint8, "u8")
+    (media / "a.mkv").write_bytes(data)
+    csv = write_csv(tmp_path, [f"a.mkv,{number},{BOX},1,0" for number in (2, 5, 30)])
+    records = AvaCsv(csv, **ANY | {"fps": 1, "clip_frames": 4})
+    report = pack(
+        records, tmp_path / "set", split="train", media_root=media, shard_size=1, seed=None
+    )
+    assert report.shards == 3
+    (warning,) = report.warnings
+    assert warning.startswith("a.csv:1: the sound cannot be copied into an mp4: ")
+    # Of the third there is no sound any more.
+    assert warning.endswith("(2 samples)")
