@@ -5,7 +5,6 @@ is arithmetic. `check_stills` decodes them, where that is asked for.
 """
 
 import functools
-import io
 import re
 import string
 import zlib
@@ -13,9 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
 import numpy as np
-from av.packet import Packet
 
 from clipshards.packer.format.errors import DecodeError, MediaError
 from clipshards.packer.format.frame_names import check_rate, frame_name, is_flow
@@ -32,6 +29,7 @@ from clipshards.packer.frames.stills import (
     orientation,
     png_chunks,
 )
+from clipshards.packer.media.mp4 import CODEC_TAG, stills_mp4
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.records import FrameRange
 
@@ -40,7 +38,7 @@ DEFAULT_RATE = 25
 
 # Start of frame of all kinds of coding, without DHT, JPG and DAC, which stand among them.
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# FFmpeg counts the bytes of a packet, and the padding behind it, in 32 bits.
+# FFmpeg, with which others may read the mp4, counts a packet and its padding in 32 bits.
 _MAX_BYTES = 2**31 - 1 - 64
 
 
@@ -86,11 +84,28 @@ def mux_stills(files: Sequence[bytes], *, names: Sequence[str], rate: float = 0.
     check_rate(rate)
     header = _common_header(files, names)
     fraction = Fraction(rate).limit_denominator(1001) if rate else Fraction(DEFAULT_RATE)
-    try:
-        data = _write_mp4(files, header, fraction)
-        return _describe(data, files, names, header, fraction, known=bool(rate))
-    except av.FFmpegError as exc:
-        raise MediaError(f"the frames cannot be put into an mp4: {exc.strerror}") from exc
+    width, height = header.coded
+    data, place = stills_mp4(files, codec=header.codec, width=width, height=height, rate=fraction)
+    rows = []
+    for number, file in enumerate(files):
+        pts = number * fraction.denominator
+        rows.append((place, len(file), RANDOM_ACCESS, number, pts))
+        place += len(file)
+    info = VideoInfo(
+        codec=header.codec,
+        codec_tag=CODEC_TAG,
+        coded_width=width,
+        coded_height=height,
+        width=header.shown[0],
+        height=header.shown[1],
+        time_base=(1, fraction.numerator),
+        rate=(fraction.numerator, fraction.denominator) if rate else (0, 1),
+        duration_s=float(len(files) / fraction) if rate else 0.0,
+        frames=len(files),
+        claimed_frames=len(files),
+        frame_table="decode",
+    )
+    return StillsVideo(data, np.array(rows, dtype=np.int64), info)
 
 
 def check_stills(files: Sequence[bytes], *, names: Sequence[str]) -> None:
@@ -188,73 +203,6 @@ def _png_size(data: bytes) -> tuple[int, int]:
         raise ValueError("broken: a PNG without a picture")
     width = int.from_bytes(data[header.body : header.body + 4], "big")
     return width, int.from_bytes(data[header.body + 4 : header.body + 8], "big")
-
-
-def _write_mp4(files: Sequence[bytes], header: _Header, rate: Fraction) -> bytes:
-    out = io.BytesIO()
-    options = {
-        "fflags": "+bitexact",  # no name and version of the library
-        "video_track_timescale": str(rate.numerator),
-    }
-    with av.open(out, "w", format="mp4", options=options) as container:
-        width, height = header.coded
-        stream = container.add_mux_stream(header.codec, rate=rate, width=width, height=height)
-        stream.time_base = 1 / rate
-        for number, data in enumerate(files):
-            packet = Packet(len(data))
-            packet.update(data)
-            packet.stream = stream
-            packet.time_base = 1 / rate
-            packet.pts = packet.dts = number
-            packet.duration = 1
-            packet.is_keyframe = True
-            container.mux(packet)
-    return out.getvalue()
-
-
-def _describe(
-    data: bytes,
-    files: Sequence[bytes],
-    names: Sequence[str],
-    header: _Header,
-    rate: Fraction,
-    *,
-    known: bool,
-) -> StillsVideo:
-    """Return the mp4 with what FFmpeg finds in it, each packet compared with its file."""
-    rows = []
-    with av.open(io.BytesIO(data), "r", format="mp4") as container:
-        stream = container.streams.video[0]
-        context = stream.codec_context
-        packets = (packet for packet in container.demux(stream) if packet.size)
-        for number, (packet, file, name) in enumerate(zip(packets, files, names, strict=False)):
-            place = -1 if packet.pos is None else packet.pos
-            if place < 0 or packet.size != len(file) or not data.startswith(file, place):
-                raise MediaError(f"{name}: does not come back unchanged from an mp4")
-            pts = number * rate.denominator
-            rows.append((place, len(file), RANDOM_ACCESS, number, pts))
-        if len(rows) != len(files):
-            raise MediaError(f"{names[len(rows)]}: does not come back from an mp4")
-        info = VideoInfo(
-            codec=header.codec,
-            codec_tag=context.codec_tag,
-            pixel_format=context.pix_fmt or "",
-            coded_width=header.coded[0],
-            coded_height=header.coded[1],
-            width=header.shown[0],
-            height=header.shown[1],
-            color_range=int(context.color_range),
-            color_space=int(context.colorspace),
-            color_primaries=int(context.color_primaries),
-            color_transfer=int(context.color_trc),
-            time_base=(1, rate.numerator),
-            rate=(rate.numerator, rate.denominator) if known else (0, 1),
-            duration_s=float(len(files) / rate) if known else 0.0,
-            frames=len(files),
-            claimed_frames=stream.frames,
-            frame_table="decode",
-        )
-    return StillsVideo(data, np.array(rows, dtype=np.int64), info)
 
 
 def list_frames(
