@@ -10,7 +10,9 @@ webdataset is given each file's bytes as they are, unopened.
 
 Rows: `webdataset`: the same arrays and fields written as its users do. `floor`: the input
 is read, the same payloads are made, sha256 and crc32c taken, one file written and synced;
-nothing is checked, and there is no tar. The peak of each row is that of its own libraries.
+nothing is checked, and there is no tar. `writer`: our json, npy, tar headers, checksums and
+index alone; nothing is checked, planned or put in order. The peak of each row is that of its
+own libraries.
 """
 
 import argparse
@@ -35,7 +37,12 @@ def main() -> None:
     )
     parser.add_argument("--data", choices=("arrays", "skeleton", "mel", "mel-bytes"), required=True)
     parser.add_argument("--samples", type=int, default=20_000)
-    rows: dict[str, Row] = {"webdataset": webdataset, "clipshards": pack, "floor": floor}
+    rows: dict[str, Row] = {
+        "webdataset": webdataset,
+        "clipshards": pack,
+        "writer": writer,
+        "floor": floor,
+    }
     # webdataset loads torch, whose memory would hide what the other rows take.
     ours = ("google_crc32c", "clipshards.packer.packing", "clipshards.packer.annotations.pickles")
     imports = ("webdataset",) if sys.argv[-1] == "webdataset" else ours
@@ -147,6 +154,44 @@ def samples(args: argparse.Namespace) -> Iterator[tuple[dict[str, Any], dict[str
         mel = path.read_bytes() if args.data == "mel-bytes" else np.load(path)
         fields = {"id": name, "total_frames": int(total_frames), "label": int(label)}
         yield fields, {"mel.npy": mel}
+
+
+def writer(args: argparse.Namespace, out: Path) -> int:
+    from clipshards.packer.format.index import ShardIndex
+    from clipshards.packer.format.json_parts import AudioJson, SkeletonJson
+    from clipshards.packer.format.tasks import TASKS
+    from clipshards.packer.samples.base import Sample
+    from clipshards.packer.shards import ShardWriter
+    from clipshards.packer.storage import open_storage
+
+    name = "audio" if args.data.startswith("mel") else "skeleton"
+    encode = TASKS[name].encode
+    index = ShardIndex(task=name, split="train", number=0, plan_digest="", recipe={})
+    with open_storage(out).writer("train-000000.tar", staging="build") as write:
+        shard = ShardWriter(write, index)
+        for number, (fields, parts) in enumerate(samples(args)):
+            known = {"labels": (fields["label"],), "total_frames": fields["total_frames"]}
+            about: AudioJson | SkeletonJson
+            if name == "audio":
+                about = AudioJson(id=fields["id"], origin=f"list.txt:{number}", **known)
+            else:
+                about = SkeletonJson(
+                    id=fields["frame_dir"],
+                    origin=f"records[{number}]",
+                    compressed=False,
+                    image_shape=fields["img_shape"],
+                    original_shape=fields["original_shape"],
+                    valid=(),
+                    box_threshold=0.0,
+                    absent=(),
+                    **known,
+                )
+            made = {part: encode(part, value) for part, value in parts.items()}
+            made["json"] = about.encode()
+            sample = Sample(about.id, about.origin, 1, about.summary(), made)
+            shard.add(f"train-{number:08d}", sample, entries=1)
+        shard.finish()
+    return int(args.samples)
 
 
 def floor(args: argparse.Namespace, out: Path) -> int:
