@@ -1,6 +1,7 @@
 """Makers of the tests' media, and the decode that all frames are compared with."""
 
 import io
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -307,3 +308,39 @@ def sound_of(source: Source) -> tuple[npt.NDArray[np.float32], int]:
     elif samples.dtype.kind == "i":
         levels /= -np.float64(np.iinfo(samples.dtype).min)
     return levels.astype(np.float32), sound.rate_hz
+
+
+def _python2_text(data: bytes) -> bytes:
+    """Return SHORT_BINSTRING, or BINSTRING of what is longer."""
+    if len(data) < 256:
+        return b"U" + bytes([len(data)]) + data
+    return b"T" + struct.pack("<i", len(data)) + data
+
+
+def python2_pickle(values: Mapping[bytes, npt.NDArray[np.generic]]) -> bytes:
+    """Return what cPickle of Python 2 writes of a dict of arrays by protocol 2.
+
+    Names and data are strings of bytes; what stood before is taken from the memo.
+    """
+    known: dict[bytes, bytes] = {}
+
+    def once(made: bytes) -> bytes:
+        if made not in known:
+            known[made] = b"h" + bytes([len(known)])
+            return made + b"q" + known[made][1:]
+        return known[made]
+
+    pieces = [b"\x80\x02}("]
+    for key, array in values.items():
+        code = f"{array.dtype.kind}{array.dtype.itemsize}".encode()
+        kind = once(b"cnumpy\ndtype\n") + _python2_text(code) + b"K\x00K\x01\x87R"
+        kind += b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        pieces += [
+            _python2_text(key),
+            once(b"cnumpy.core.multiarray\n_reconstruct\n"),
+            once(b"cnumpy\nndarray\n"),
+            b"K\x00\x85U\x01b\x87R",
+            b"(K\x01(" + b"".join(b"K" + bytes([size]) for size in array.shape) + b"t",
+            kind + b"\x89" + _python2_text(array.tobytes()) + b"tb",
+        ]
+    return b"".join([*pieces, b"u."])

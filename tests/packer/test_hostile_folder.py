@@ -27,18 +27,17 @@ from clipshards.packer import (
     AvaCsv,
     DatasetError,
     FrameRange,
-    MediaError,
     PackReport,
     RawframeList,
     RawframesRecord,
     Recipe,
+    RejectsError,
     SkeletonFile,
     SkeletonRecord,
     VideoList,
     VideoRecord,
     pack,
 )
-from clipshards.packer.media_root import MediaRoot
 from clipshards.readers import open_dataset, verify
 from clipshards.readers.data import ShardMapDataset
 
@@ -421,108 +420,141 @@ def test_a_skeleton_folder_outside_the_root_gives_rejects_only(folder: str, tmp_
     assert not [path for _, path in seen if path.startswith(str(tmp_path / "outside"))]
 
 
-def media_of(record: Any) -> list[str]:
-    """Return the paths that a record names."""
-    paths = [getattr(record, name, "") for name in ("path", "features", "video", "folder")]
-    return [path for path in paths if path]
+def picture_of(number: int) -> bytes:
+    """Return the one frame of the video that stands for a number."""
+    return makers.frames_of(makers.short_video(number, frames=1, size=(16, 16)))[0].tobytes()
 
 
-def read_media(world: World, entries: Any) -> tuple[set[str], int]:
-    """Read what records name, as packing does; return what was had, and how many led out."""
-    root = MediaRoot(world.root)
-    had = set()
-    out = 0
-    before = snapshot(world.folder, but=world.folder / "out")
-    with watched() as seen:
-        for entry in entries:
-            for path in media_of(entry):
-                try:
-                    had.add(root.read(path).decode())
-                except MediaError as exc:
-                    str(exc).encode()
-                    out += "leads out of the media root" in str(exc)
-    assert strays(seen, world, world.folder / "out") == []
-    assert snapshot(world.folder, but=world.folder / "out") == before
-    return had, out
+def write_picture(path: Path, number: int) -> None:
+    path.write_bytes(makers.short_video(number, frames=1, size=(16, 16)))
 
 
-def write_name(path: Path, number: int) -> None:
-    path.write_text(str(number))
+def write_untrimmed(path: Path, number: int) -> None:
+    """Write a video, and features beside it."""
+    write_picture(path, number)
+    features = np.full((2, 4), number, np.float32)
+    np.save(path.with_name(path.name.removesuffix(".mp4") + ".npy"), features)
 
 
-BARE = Kind("{}.x", write_name, lambda name, n: None, lambda item: 0, {})
-
-
-def test_an_ava_csv_of_hostile_ids_reaches_nothing_outside(tmp_path: Path) -> None:
-    world = make_world(tmp_path, BARE)
-    (tmp_path / "annotation").mkdir()
-    rows = [
-        f"{name},{1000 + number},0.1,0.1,0.5,0.5,1,0"
+def text_names(world: World) -> dict[int, str]:
+    """Return the names that a text file can hold, with their numbers."""
+    return {
+        number: name
         for number, (what, name) in enumerate(world.names.items())
         if what not in ("no Unicode", "half a pair")
-    ]
+    }
+
+
+AVA_MEDIA: dict[str, tuple[Kind, dict[str, Any]]] = {
+    "video": (
+        Kind("{}.mp4", write_picture, lambda name, n: None, lambda item: 0, {}),
+        {"media_tmpl": "{}.mp4"},
+    ),
+    "folder": (
+        KINDS["rawframes"],
+        {"media_tmpl": "{}", "filename_tmpl": "img_{:05}.jpg"},
+    ),
+}
+
+
+@pytest.mark.parametrize("group", ["clip", "video"])
+@pytest.mark.parametrize("media", AVA_MEDIA)
+def test_an_ava_csv_of_hostile_ids_reaches_nothing_outside(
+    media: str, group: Any, tmp_path: Path
+) -> None:
+    kind, options = AVA_MEDIA[media]
+    world = make_world(tmp_path, kind)
+    assert {"plain", "composed", "decomposed", "command"} <= world.inside
+    (tmp_path / "annotation").mkdir()
+    names = text_names(world)
+    rows = [f"{name},0,0.1,0.1,0.5,0.5,{number},0" for number, name in names.items()]
     file = tmp_path / "annotation" / "ava.csv"
     file.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="")
-    # As a table program writes it.
-    quoted = tmp_path / "annotation" / "quoted.csv"
-    with quoted.open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(row.split(",") for row in rows)
-    for group in ("clip", "video"):
-        had, out = read_media(world, list(AvaCsv(file, media_tmpl="{}.x", group=group)))
-        parted = {
-            what
-            for what in world.inside
-            if set(world.names[what]) & set(',"\n\r') or world.names[what] != what_of(world, what)
-        }
-        assert {
-            str(n) for n, what in enumerate(world.names) if what in world.inside - parted
-        } <= had
-        assert out >= len(world.outside) - 1
-        assert not had - {str(number) for number in range(len(world.names))}
-    try:
-        read_media(world, list(AvaCsv(quoted, media_tmpl="{}.x")))
-    except DatasetError as exc:
-        str(exc).encode()
+    annotation = AvaCsv(file, group=group, timestamp_start=0, timestamp_end=None, **options)
+    report, items = pack_hostile(world, annotation)
+    # Commas part fields, line ends part rows, and quotes are refused.
+    expected = {what for what in world.inside if not set(world.names[what]) & set(',"\n\r')}
+    assert {item["video_id"] for item in items} == {world.names[what] for what in expected}
+    for item in items:
+        ((_, number),) = item["labels"].tolist()
+        assert names[number] == item["video_id"]
+        # The root itself has what was written last of several names.
+        if media == "video":
+            assert item["frames"][0].tobytes() == picture_of(number)
+        elif world.names["dot alone"] != item["video_id"]:
+            assert item["frames"].max() == number
+    leads_out = [row for row in report.rejects if "leads out of the media root" in row.message]
+    assert len(leads_out) == len(world.outside)
 
 
-def what_of(world: World, what: str) -> str:
-    """Return a name without the white space around it, which csv fields lose."""
-    return world.names[what].strip()
+def test_an_ava_csv_with_quotes_all_over_is_refused(tmp_path: Path) -> None:
+    """As a table program writes it."""
+    world = make_world(tmp_path, AVA_MEDIA["video"][0])
+    (tmp_path / "annotation").mkdir()
+    file = tmp_path / "annotation" / "quoted.csv"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(
+            (name, 0, 0.1, 0.1, 0.5, 0.5, 1, 0) for name in text_names(world).values()
+        )
+    with watched() as seen, pytest.raises(RejectsError, match="none of the") as caught:
+        pack(
+            AvaCsv(file, media_tmpl="{}.mp4", timestamp_start=0),
+            tmp_path / "out",
+            split="train",
+            media_root=world.root,
+        )
+    assert seen
+    assert strays(seen, world, tmp_path / "out") == []
+    str(caught.value).encode()
+
+
+UNTRIMMED = Kind("{}.mp4", write_untrimmed, lambda name, n: None, lambda item: 0, {})
 
 
 @pytest.mark.parametrize("layout", ["mmaction2", "official"])
 def test_an_activitynet_json_of_hostile_names_reaches_nothing_outside(
     layout: str, tmp_path: Path
 ) -> None:
-    world = make_world(tmp_path, BARE)
+    world = make_world(tmp_path, UNTRIMMED)
     (tmp_path / "annotation").mkdir()
-    segments = [{"segment": [0.0, 1.0], "label": "a"}]
-    mine = {
-        "duration_second": 9.0,
-        "duration_frame": 90,
-        "feature_frame": 80,
-        "annotations": segments,
+    names = text_names(world)
+    counts = {"duration_second": 9.0, "duration_frame": 90, "feature_frame": 80}
+    head = counts if layout == "mmaction2" else {"duration": 9.0, "subset": "training"}
+    videos: dict[str, Any] = {
+        name: {**head, "annotations": [{"segment": [0.0, 1.0], "label": str(number)}]}
+        for number, name in names.items()
     }
-    official = {"duration": 9.0, "annotations": segments, "subset": "training"}
-    entry = mine if layout == "mmaction2" else official
-    good = [n for what, n in world.names.items() if what not in ("no Unicode", "half a pair")]
-    videos: dict[str, Any] = dict.fromkeys(good, entry)
     value = videos if layout == "mmaction2" else {"database": videos}
     file = tmp_path / "annotation" / "a.json"
     file.write_text(json.dumps(value))
-    had, out = read_media(
-        world, list(ActivityNetFile(file, feature_tmpl="{}.x", video_tmpl="{}.x"))
-    )
-    numbers = {str(n) for n, what in enumerate(world.names) if what in world.inside}
-    assert had == numbers
-    assert out >= 2 * len(world.outside) - 2
-    # Halves of surrogate pairs can be spelled in JSON and are no text.
-    for name in ("\udcff", "\ud83c"):
-        file.write_text(json.dumps({**value, name: entry}))
-        try:
-            read_media(world, list(ActivityNetFile(file, feature_tmpl="{}.x")))
-        except DatasetError as exc:
-            str(exc).encode()
+    annotation = ActivityNetFile(file, feature_tmpl="{}.npy", video_tmpl="{}.mp4")
+    report, items = pack_hostile(world, annotation)
+    assert {item["id"] for item in items} == {world.names[what] for what in world.inside}
+    for item in items:
+        (number,) = map(int, item["segment_labels"])
+        assert names[number] == item["id"]
+        assert (item["feature"] == number).all()
+        assert item["frames"][0].tobytes() == picture_of(number)
+    leads_out = [row for row in report.rejects if "leads out of the media root" in row.message]
+    assert len(leads_out) == len(world.outside)
+
+
+@pytest.mark.parametrize("half", [0xDCFF, 0xD83C])
+def test_an_activitynet_name_that_is_no_unicode_is_an_annotation_error(
+    half: int, tmp_path: Path
+) -> None:
+    """Halves of surrogate pairs can be spelled in JSON and are no text."""
+    write_untrimmed(tmp_path / "a.mp4", 1)
+    entry = {"duration": 9.0, "annotations": [{"segment": [0.0, 1.0], "label": "x"}]}
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"a": entry, chr(half): entry}))
+    annotation = ActivityNetFile(file, feature_tmpl="{}.npy", video_tmpl="{}.mp4")
+    try:
+        report = pack(annotation, tmp_path / "out", split="train", media_root=tmp_path)
+    except DatasetError as exc:
+        str(exc).encode()
+    else:
+        assert (report.packed, len(report.rejects)) == (1, 1)
 
 
 HOSTILE_FILES = [
