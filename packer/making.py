@@ -86,7 +86,20 @@ def make_shard(job: Job, number: int, progress: Progress) -> Receipt:
                     )
                 )
             else:
-                shard.add(key, sample, entries=entry.entries)
+                rejects += [
+                    RejectRow(
+                        ordinal=ordinal + item.place,
+                        entries=item.entries,
+                        key=key,
+                        id=item.id,
+                        origin=item.origin,
+                        error=MediaError.__name__,
+                        message=item.message,
+                    )
+                    for item in sample.left_out
+                ]
+                lost = sum(item.entries for item in sample.left_out)
+                shard.add(key, sample, entries=entry.entries - lost)
                 if sample.warning:
                     warnings.append((sample.origin, sample.warning))
                 size = sum(map(len, sample.parts.values()))

@@ -216,14 +216,18 @@ def pack(
                 limit,
                 total,
                 "no manifest was written, the finished shards are kept. Mend the media and run the "
-                "same command again, or allow more rejects (a changed annotation needs a new "
-                f"plan: --replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
+                "same command again, or allow more rejects; another annotation or option needs "
+                f"a new plan (--replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
             )
         except RejectsError:
             write_rejects(storage, split, rejects)
             raise
         manifest = write_manifest(storage, plan, entries, receipts, rejects)
-        lost = {row.ordinal for row in rejects}
+        lost = {
+            row.ordinal
+            for row in rejects
+            if row.ordinal in planned and row.entries == planned[row.ordinal].entries
+        }
         lacks = warnings_of(receipts)
         cut = {ordinal: entry for ordinal, entry in planned.items() if ordinal not in lost}
         sources = source_bytes(kind, cut, root)

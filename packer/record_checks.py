@@ -144,9 +144,15 @@ def _checked_moment(moment: KeyFrame, rule: LabelRule) -> KeyFrame:
             raise AnnotationError(f"{where}: expected {name} in fractions of the picture")
         if boxes is not None and not np.isfinite(boxes).all():
             raise AnnotationError(f"{where}: expected finite scores of {name}")
+    if not (moment.boxes[:, :2] < moment.boxes[:, 2:]).all():
+        raise AnnotationError(f"{where}: expected boxes of x1 < x2 and y1 < y2")
     if not persons or moment.rows < 1:
         raise AnnotationError(f"{where}: expected at least one person and row")
-    return replace(moment, labels=tuple(rule.check(labels) for labels in moment.labels))
+    return replace(
+        moment,
+        labels=tuple(rule.check(labels) for labels in moment.labels),
+        origin=None if moment.origin is None else plain_origin(moment.origin),
+    )
 
 
 def check_activitynet(record: ActivityNetRecord, rule: LabelRule) -> ActivityNetRecord:

@@ -1,6 +1,7 @@
 """Records: entries of an annotation, parsed, no media opened."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +70,8 @@ class SkeletonRecord:
     """Height and width of the video; (0, 0) where not known."""
     path: str = ""
     """Pickle of this video's other arrays, relative to the media root; empty for none."""
+    pickle_encoding: Literal["ASCII", "latin1"] = "ASCII"
+    """`latin1` where Python 2 wrote that pickle."""
     labels: tuple[int, ...] = ()
     """Class ids, 0 or more, in the annotation's order."""
     id: str = ""
@@ -147,6 +150,8 @@ class KeyFrame:
     """(m, 5) x1, y1, x2, y2, score; or (m, 4) without score; None where there is none."""
     rows: int
     """Rows of the annotation that were merged into it."""
+    origin: Origin | None = None
+    """Of the first of them; None for that of the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -41,7 +41,7 @@ def finished_split(storage: Storage, request: Request) -> Manifest | None:
     raise PlanError(
         f"{storage.url}/{request.split}: a split that another request made stands here, "
         f"{manifest.content_digest[:12]} "
-        f"({differences or 'other entries, order, shard size or leave to look outside'}); choose "
+        f"({differences or 'other entries, order, shard size or --allow-outside'}); choose "
         "another name or location, or replace it (--replan)"
     )
 

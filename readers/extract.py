@@ -1,5 +1,6 @@
 """Taking a sample's files out again, under names that cannot leave the folder given."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
     """Write the files of a sample below `folder`; return their paths.
 
     They stand in a folder called after the sample's key: frames of a folder under their old
-    names, bit for bit; else each part as a file.
+    names, bit for bit; else each part as a file `<key>.<part>`.
 
     Raises:
         FormatError: A part breaks the format, or a name leads out of the folder.
@@ -32,9 +33,9 @@ def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
     elif isinstance(about, AvaJson) and about.filename_tmpl:
         # A clip begins somewhere in the folder.
         files = _frames(values, about.filename_tmpl, about.start_index + about.first_frame)
-        files |= {name: data for name, data in raw.parts.items() if name not in _STILLS}
+        files |= _parts(raw, without=_STILLS)
     else:
-        files = raw.parts
+        files = _parts(raw)
     written = []
     for name, data in files.items():
         path = folder / raw.key / name
@@ -48,6 +49,10 @@ def extract_sample(raw: RawSample, task: str, folder: Path) -> list[Path]:
             raise StorageError(f"{path}: cannot be written: {exc.strerror}") from exc
         written.append(path)
     return written
+
+
+def _parts(raw: RawSample, *, without: Sequence[str] = ()) -> dict[str, bytes]:
+    return {f"{raw.key}.{name}": data for name, data in raw.parts.items() if name not in without}
 
 
 def _frames(values: dict[str, Any], filename_tmpl: str, first: int) -> dict[str, bytes]:

@@ -268,7 +268,7 @@ def audio(
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Frames around a moment that a clip may be drawn from.",
+    help="Frames around a moment that a clip may be drawn from: clip length times interval.",
 )
 @click.option("--python2", is_flag=True, help="The proposals were written by Python 2.")
 def ava(
@@ -298,7 +298,7 @@ def ava(
     from clipshards.packer.annotations.ava_csv import AvaCsv
 
     try:
-        classes = tuple(int(label) for label in (custom_classes or "").split(",") if label)
+        classes = tuple(map(int, custom_classes.split(","))) if custom_classes else ()
     except ValueError:
         raise click.UsageError("--custom-classes: expected ids, as 1,3,12") from None
     records = AvaCsv(

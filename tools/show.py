@@ -83,7 +83,9 @@ def _told(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what the json part says beyond what is printed above, empty values left out."""
     for name, inner in value.items():
         if isinstance(inner, dict):
-            yield from _told(inner)
+            # Of a video that is not there, or was not looked at, nothing is known.
+            if inner.get("frames") != -1:
+                yield from _told(inner)
         elif name not in ("id", "origin", "labels") and inner not in ("", []):
             yield name, inner
 

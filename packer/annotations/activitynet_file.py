@@ -62,7 +62,9 @@ class ActivityNetFile:
             if template and (rest == template or "{" in rest or "}" in rest or "\0" in rest):
                 raise ValueError(f"{name} {template!r}: expected a path with {{}} for the name")
         if not self.feature_tmpl and not self.video_tmpl:
-            raise ValueError("feature_tmpl and video_tmpl are empty: expected one of them")
+            raise ValueError(
+                "feature_tmpl is empty: expected video_tmpl then (--video-tmpl), or both"
+            )
 
     def __iter__(self) -> Iterator[ActivityNetRecord | Reject]:
         """Yield one record or reject a video.

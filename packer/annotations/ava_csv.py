@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -96,8 +96,14 @@ class AvaCsv:
             raise ValueError(f"group {self.group!r}: expected 'clip' or 'video'")
         if self.media_tmpl.count("{}") != 1 or re.search("[{}]", self.media_tmpl.replace("{}", "")):
             raise ValueError(f"media_tmpl {self.media_tmpl!r}: expected {{}} once, as '{{}}.mp4'")
-        if self.clip_frames < 1:
-            raise ValueError(f"clip_frames {self.clip_frames}: expected at least 1")
+        if self.clip_frames < 1 or self.start_index < 0:
+            raise ValueError(
+                f"clip_frames {self.clip_frames}, start_index {self.start_index}: expected at "
+                "least 1 and 0"
+            )
+        if self.pickle_encoding not in get_args(PickleEncoding):
+            expected = get_args(PickleEncoding)
+            raise ValueError(f"pickle_encoding {self.pickle_encoding!r}: expected {expected}")
         if self.filename_tmpl and is_flow(self.filename_tmpl):
             raise ValueError(f"filename_tmpl {self.filename_tmpl!r}: expected one of pictures")
         check_rate(self.rate)
@@ -119,23 +125,24 @@ class AvaCsv:
     def class_names(self) -> tuple[str, ...]:
         """Name of class 0, 1, ...; empty text where the label map has none, as for 0.
 
-        Of `custom_classes`, the new numbers count. Empty without a label map.
+        Of `custom_classes`, the new numbers count; without a label map the old numbers are
+        their names. Empty without either.
 
         Raises:
             AnnotationError: The label map cannot be read, or lacks one of `custom_classes`.
         """
         if self.label_map is None:
-            return ()
+            # Else nobody could tell any more what the new numbers stand for.
+            return ("", *map(str, self.custom_classes)) if self.custom_classes else ()
         names = read_label_map(Path(self.label_map))
         missing = [label for label in self.custom_classes if label not in names]
         if missing:
             raise AnnotationError(
                 f"{self.label_map}: expected names of all custom classes, {missing[0]} has none"
             )
-        ids = (0, *self.custom_classes) if self.custom_classes else range(max(names) + 1)
-        return tuple(
-            names.get(label, "") if label or not self.custom_classes else "" for label in ids
-        )
+        if self.custom_classes:
+            return ("", *(names[label] for label in self.custom_classes))
+        return tuple(names.get(label, "") for label in range(max(names) + 1))
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield records, rejects and exclusions by the line of their first row.
@@ -192,6 +199,8 @@ class _Reading:
         self._scenes: dict[Moment, _Scene] = {}
         self._others: list[tuple[int, Entry]] = []
         self._seen: set[Moment] = set()
+        self._flat: list[str] = []
+        """Boxes of proposals without an area."""
 
     def sort_rows(self) -> None:
         """Sort every row into a scene, or into the rejects and exclusions."""
@@ -225,7 +234,8 @@ class _Reading:
                 for number in scene.lines:
                     self._reject(str(exc), moment, number)
                 continue
-            key_frames[moment] = _key_frame(moment, scene, boxes)
+            origin = self._origin(scene.lines[0])
+            key_frames[moment] = _key_frame(moment, scene, boxes, origin)
             if boxes is None:
                 lonely.append(moment)
         strays = sorted(self._excluded - self._met)
@@ -260,7 +270,8 @@ class _Reading:
         if moment[1] < start or (end is not None and moment[1] > end):
             allowed = f"{start} or more" if end is None else f"{start} to {end}"
             raise AnnotationError(
-                f"expected a timestamp of {allowed}, got {moment[1]}; is the range another one?"
+                f"expected a timestamp of {allowed}, got {moment[1]}; is the range "
+                "another one (--timestamp-start, --timestamp-end)?"
             )
 
     def _range(self, video_id: str) -> tuple[int, int | None]:
@@ -293,7 +304,15 @@ class _Reading:
 
     def _boxes_at(self, moment: Moment) -> npt.NDArray[np.float64] | None:
         proposals = self._proposals
-        return None if proposals is None else proposals.at(self._key_of(proposals, moment))
+        if proposals is None:
+            return None
+        key = self._key_of(proposals, moment)
+        boxes = proposals.at(key)
+        if boxes is not None:
+            # MMAction2 takes them; what its RoI pooling makes of them is not defined.
+            flat = np.flatnonzero((boxes[:, :2] >= boxes[:, 2:4]).any(axis=1))
+            self._flat += [f"{proposals.keys[key]} row {row}" for row in flat.tolist()]
+        return boxes
 
     def _key_of(self, proposals: Proposals, moment: Moment) -> Moment:
         """Return the moment as the proposals have it: of Kinetics, also without the range."""
@@ -336,7 +355,7 @@ class _Reading:
         name = Path(str(self._source.proposals)).name
         due = {self._key_of(proposals, moment) for moment in self._seen}
         strangers = [key for moment, key in proposals.keys.items() if moment not in due]
-        if key_frames and len(lonely) == key_frames:
+        if key_frames and len(strangers) == len(proposals.keys):
             spelled = [*proposals.keys.values(), *proposals.foreign]
             first = f"the first is {_short(spelled[0])}" if spelled else "there is none"
             raise AnnotationError(
@@ -350,6 +369,11 @@ class _Reading:
             if found:
                 what = (one if len(found) == 1 else several).replace("{}", name)
                 self._source.warnings.append(f"{len(found)} {what}, the first: {_short(found[0])}")
+        if self._flat:
+            self._source.warnings.append(
+                f"{len(self._flat)} boxes of {name} have no area, the first: "
+                f"{_short(self._flat[0])}"
+            )
         if lonely:
             line = self._scenes[lonely[0]].lines[0]
             self._source.warnings.append(
@@ -409,6 +433,7 @@ def _key_frame(
     moment: Moment,
     scene: _Scene,
     proposals: npt.NDArray[np.float64] | None,
+    origin: Origin,
 ) -> KeyFrame:
     persons = scene.persons.values()
     return KeyFrame(
@@ -418,4 +443,5 @@ def _key_frame(
         entity_ids=np.array([person.entity_id for person in persons], dtype=np.int64),
         proposals=proposals,
         rows=len(scene.lines),
+        origin=origin,
     )

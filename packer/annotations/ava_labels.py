@@ -30,7 +30,7 @@ def read_label_map(path: Path) -> dict[int, str]:
     braces = any(re.match(r"\s*(item|label)\s*\{", line) for _, line in lines)
     found = _blocks(path, lines) if braces else _named_lines(path, lines)
     for where, label, name in found:
-        if not 0 <= label < _MOST_CLASSES:
+        if label >= _MOST_CLASSES:
             raise AnnotationError(f"{where}: expected an id below {_MOST_CLASSES}, got {label}")
         if label in names:
             raise AnnotationError(

@@ -134,7 +134,8 @@ class SkeletonFile:
         if split not in splits or not isinstance(split, str):
             got = "none" if split is None else shown(split)
             raise AnnotationError(
-                f"{path}: expected the name of a split, one of {_names(splits)}, got {got}"
+                f"{path}: expected the name of a split, one of {_names(splits)}, got {got}; "
+                "source_split says which (--source-split)"
             )
         where = f"{path}: split {split!r}"
         ids = splits[split]
@@ -180,6 +181,7 @@ class SkeletonFile:
             valid=valid,
             box_threshold=float(self.box_thr) if self.valid_ratio else 0.0,
             path=f"{self.skeleton_dir}/{name}.pkl" if self.skeleton_dir else "",
+            pickle_encoding=self.encoding,
             labels=self._labels(entry),
             id=name,
             origin=origin,

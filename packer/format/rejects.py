@@ -14,9 +14,9 @@ class RejectRow:
     ordinal: int
     """Place of the entry in the annotation, counted from 0."""
     entries: int
-    """Entries that are lost with it: 1, or all that would have made up one sample."""
+    """Entries that are lost with it: 1, or all that would have made up an item or a sample."""
     key: str
-    """The key that the sample would have had."""
+    """The key that the sample would have had, or has, where only some entries of it are lost."""
     id: str
     """The entry's own name; empty where none could be read."""
     origin: str

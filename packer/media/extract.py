@@ -183,7 +183,7 @@ def _run(
             failures.append(Failure(name, str(exc)))
         except OSError as exc:
             failures.append(Failure(name, exc.strerror or str(exc)))
-    _clean({Path(made_file).parent for _, made_file in tasks.values()})
+    _clean({Path(out, targets[name]).parent for name in mine})
     tell = progress or (lambda *_: None)
     tell(files - len(tasks), files)
     names = list(tasks)

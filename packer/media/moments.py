@@ -39,10 +39,13 @@ def frame_ticks(scan: VideoScan) -> Ticks:
 
 
 def frame_at(scan: VideoScan, second: float | Fraction) -> int:
-    """Return which frame is on screen `second` seconds after the first one appeared.
+    """Return which frame means the moment `second` seconds after the first one appeared.
 
     That goes by the frames' own times, so it holds for uneven ones, and for rates that are
     not what the annotation says.
+
+    Between two frames it is the nearer one, the earlier one in the middle: at 29.97 frames a
+    second, second 1 means frame 30, 1 ms later, as whoever annotated it saw.
 
     Raises:
         MediaError: The moment lies before the video or behind it, or `frame_ticks` fails.
@@ -62,7 +65,9 @@ def frame_at(scan: VideoScan, second: float | Fraction) -> int:
     if moment < first or moment > end:
         shown_s = float((end - first) * base)
         raise MediaError(f"second {float(second):g} lies outside the video of {shown_s:.3f} s")
-    return int(np.searchsorted(ticks, int(moment // 1), side="right")) - 1
+    before = int(np.searchsorted(ticks, int(moment // 1), side="right")) - 1
+    after = min(before + 1, len(ticks) - 1)
+    return after if int(ticks[after]) - moment < moment - int(ticks[before]) else before
 
 
 def clip_around(

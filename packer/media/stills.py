@@ -242,7 +242,7 @@ def list_frames(
     frames = {axis: _frames_of(names_in, folder, template, axis, start_index) for axis in axes}
     for axis, names in frames.items():
         for stretch in ranges:
-            _check_range(stretch, names, template, axis, start_index, exact=exact)
+            check_range(stretch, names, template, axis, start_index, exact=exact)
     if axes == ("x", "y"):
         counts = {axis: len(names) for axis, names in frames.items()}
         fewer, more = sorted(counts, key=lambda axis: counts[axis])
@@ -290,7 +290,7 @@ def _frames_of(
     return [frame_name(template, number, axis or None) for number in numbers]
 
 
-def _check_range(
+def check_range(
     stretch: FrameRange,
     names: list[str],
     template: str,
@@ -299,6 +299,11 @@ def _check_range(
     *,
     exact: bool,
 ) -> None:
+    """Check that a stretch lies within the frames of a folder, or with `exact` is all of them.
+
+    Raises:
+        MediaError: It is not; the first offending file is named.
+    """
     end = stretch.offset + stretch.total_frames
     of = f" of {stretch.origin}" if stretch.origin else ""
     if end > len(names):

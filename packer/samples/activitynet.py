@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.json_activitynet import ActivityNetJson
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.features import read_features
@@ -42,8 +41,6 @@ def make_activitynet_sample(record: ActivityNetRecord, material: Material) -> Sa
     if record.features:
         data = material.root.read(record.features)
         values["feature.npy"], header = read_features(data, record.features)
-        if not len(values["feature.npy"]):
-            raise MediaError(f"{record.features!r}: expected at least one row of features")
     about = ActivityNetJson(
         id=record.id,
         origin=str(record.origin),

@@ -13,7 +13,7 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import AvaRecord, FrameRange, KeyFrame
-from clipshards.packer.samples.base import Material, Sample, make_sample
+from clipshards.packer.samples.base import LeftOut, Material, Sample, make_sample
 from clipshards.packer.samples.video import table_warning, video_part
 
 if TYPE_CHECKING:
@@ -49,6 +49,15 @@ def ava_size(record: AvaRecord, root: MediaRoot, _recipe: Recipe) -> int | None:
 _T = TypeVar("_T")
 
 
+class _Placed(NamedTuple):
+    """The moments of a record that lie within its media, and the others."""
+
+    kept: list[KeyFrame]
+    frames: list[int]
+    """Of each kept moment, its frame's number in the source."""
+    left_out: list[LeftOut]
+
+
 class _Media(NamedTuple):
     """The stored frames of a sample."""
 
@@ -58,8 +67,7 @@ class _Media(NamedTuple):
     table: FrameTable
     first_frame: int
     source_frames: int
-    frames: list[int]
-    """Of each key frame, its number in the source."""
+    moments: "_Placed"
     warning: str = ""
     """What of the source is not in the data and was not asked for; empty for nothing."""
 
@@ -79,7 +87,7 @@ def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
         if str(exc).startswith(repr(record.path)):
             raise
         raise MediaError(f"{record.path!r}: {exc}") from exc
-    moments = record.key_frames
+    moments, frames, left_out = media.moments
     about = AvaJson(
         id=record.id,
         origin=str(record.origin),
@@ -100,7 +108,7 @@ def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
                 proposals=-1 if moment.proposals is None else len(moment.proposals),
                 scored=moment.proposals is not None and moment.proposals.shape[1] == 5,
             )
-            for moment, frame in zip(moments, media.frames, strict=True)
+            for moment, frame in zip(moments, frames, strict=True)
         ),
         video=media.info,
     )
@@ -113,7 +121,34 @@ def make_ava_sample(record: AvaRecord, material: Material) -> Sample:
     }
     if "proposals.npy" in material.optional:
         values["proposals.npy"] = np.concatenate([_proposals(moment) for moment in moments])
-    return make_sample("ava", about, values, warning=media.warning)
+    return make_sample("ava", about, values, left_out=left_out, warning=media.warning)
+
+
+def _place(record: AvaRecord, frame_of: Callable[[KeyFrame], int]) -> _Placed:
+    """Find the frames of a record's moments.
+
+    Raises:
+        MediaError: As `frame_of` does for the first moment, where all are outside.
+    """
+    placed = _Placed([], [], [])
+    first: MediaError | None = None
+    rows = 0
+    for moment in record.key_frames:
+        try:
+            frame = frame_of(moment)
+        except MediaError as exc:
+            name = f"{record.video_id},{moment.timestamp:04d}"
+            origin = str(moment.origin or record.origin)
+            message = f"{record.path!r}: {exc}"
+            placed.left_out.append(LeftOut(rows, moment.rows, name, origin, message))
+            first = first or exc
+        else:
+            placed.kept.append(moment)
+            placed.frames.append(frame)
+        rows += moment.rows
+    if first is not None and not placed.kept:
+        raise first
+    return placed
 
 
 def _label_rows(moments: Iterable[KeyFrame]) -> Any:
@@ -135,22 +170,29 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
     # PyAV is loaded with the first video that is opened, not with the package.
     from clipshards.packer.media.moments import clip_around, frame_at
 
-    part = video_part(record.path)
+    try:
+        part = video_part(record.path)
+    except MediaError as exc:
+        raise MediaError(
+            f"{exc}; ids without it need a template as '{{}}.mp4' (--media-tmpl), folders of "
+            "frames one of their files (--filename-tmpl)"
+        ) from exc
     source = _once(record.path, material, lambda: _Source(material.root.read(record.path)))
     cutter = None if record.whole else source.cutter()
     scan = source.scan
     total = scan.info.frames
-    frames = []
-    for moment in record.key_frames:
+
+    def frame_of(moment: KeyFrame) -> int:
         since_start = moment.timestamp - record.timestamp_start
         # One frame a timestamp: the timestamp is the number of the frame (MultiSports).
         try:
             frame = since_start if record.fps == 1 else frame_at(scan, since_start)
         except MediaError as exc:
-            raise MediaError(f"timestamp {moment.timestamp}: {exc}") from exc
-        if not 0 <= frame < total:
-            raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {total}")
-        frames.append(frame)
+            hint = "; are timestamps the numbers of frames (--fps 1)?"
+            raise MediaError(f"timestamp {moment.timestamp}: {exc}{hint}") from exc
+        return _within(moment, frame, total)
+
+    moments = _place(record, frame_of)
     if cutter is None:
         return _Media(
             part=part,
@@ -159,11 +201,12 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
             table=scan.table,
             first_frame=0,
             source_frames=total,
-            frames=frames,
+            moments=moments,
             warning=table_warning(scan.info),
         )
     around = [
-        clip_around(frame, total_frames=total, clip_frames=record.clip_frames) for frame in frames
+        clip_around(frame, total_frames=total, clip_frames=record.clip_frames)
+        for frame in moments.frames
     ]
     cut = cutter.cut(min(start for start, _ in around), max(stop for _, stop in around))
     return _Media(
@@ -173,7 +216,7 @@ def _from_video(record: AvaRecord, material: Material) -> _Media:
         table=cut.scan.table,
         first_frame=cut.first_frame,
         source_frames=total,
-        frames=frames,
+        moments=moments,
         warning=cut.sound_lost,
     )
 
@@ -230,22 +273,19 @@ def _from_frames(record: AvaRecord, material: Material) -> _Media:
             exact=False,
         ),
     )
-    if "" not in listed:
-        raise MediaError("expected pictures, got a template of flow")
     names = listed[""]
-    frames = [
+
+    def frame_of(moment: KeyFrame) -> int:
         # Exact: a float may overflow, or round a half.
-        round((moment.timestamp - record.timestamp_start) * Fraction(record.fps))
-        for moment in record.key_frames
-    ]
-    for moment, frame in zip(record.key_frames, frames, strict=True):
-        if not 0 <= frame < len(names):
-            raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {len(names)}")
+        frame = round((moment.timestamp - record.timestamp_start) * Fraction(record.fps))
+        return _within(moment, frame, len(names))
+
+    moments = _place(record, frame_of)
     start, stop = 0, len(names)
     if not record.whole:
         around = [
             clip_around(frame, total_frames=stop, clip_frames=record.clip_frames)
-            for frame in frames
+            for frame in moments.frames
         ]
         start = min(first for first, _ in around)
         # MMAction2 adds the start index twice, and so reads that many frames later.
@@ -255,4 +295,10 @@ def _from_frames(record: AvaRecord, material: Material) -> _Media:
     stills = mux_stills(files, names=chosen, rate=record.rate)
     if material.recipe.frame_table == "decode":
         check_stills(files, names=chosen)
-    return _Media("mp4", stills.data, stills.info, stills.table, start, len(names), frames)
+    return _Media("mp4", stills.data, stills.info, stills.table, start, len(names), moments)
+
+
+def _within(moment: KeyFrame, frame: int, total: int) -> int:
+    if not 0 <= frame < total:
+        raise MediaError(f"timestamp {moment.timestamp} is frame {frame} of {total}")
+    return frame

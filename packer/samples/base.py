@@ -1,5 +1,6 @@
 """What a sample is, and what it is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,19 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An item of a record that lies outside its media, where the others do not."""
+
+    place: int
+    """Entries of the record before it."""
+    entries: int
+    """Entries of the annotation that it stands for."""
+    id: str
+    origin: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What goes into a shard for one record."""
 
@@ -33,12 +47,19 @@ class Sample:
     """One value for each summary column of the task."""
     parts: dict[str, bytes]
     """Part name to bytes, in the order of the task's table."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Items of the record that are not in it."""
     warning: str = ""
     """What of the record's media is not in it, in words for the user; empty for nothing."""
 
 
 def make_sample(
-    task_name: str, about: JsonPart, values: dict[str, Any], *, warning: str = ""
+    task_name: str,
+    about: JsonPart,
+    values: dict[str, Any],
+    *,
+    left_out: Sequence[LeftOut] = (),
+    warning: str = "",
 ) -> Sample:
     """Return the sample of a task whose parts beside `json` have these values.
 
@@ -55,5 +76,6 @@ def make_sample(
         items=about.items,
         summary=about.summary(),
         parts={part: task.encode(part, values[part]) for part in task.parts if part in values},
+        left_out=tuple(left_out),
         warning=warning,
     )

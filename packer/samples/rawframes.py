@@ -1,6 +1,6 @@
 """A folder of frames becomes a sample: its files unchanged, as packets of one mp4."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from clipshards.packer.format.errors import MediaError
@@ -8,8 +8,8 @@ from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.json_parts import RawframesJson, StretchJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
-from clipshards.packer.records import RawframesRecord
-from clipshards.packer.samples.base import Material, Sample, make_sample
+from clipshards.packer.records import FrameRange, RawframesRecord
+from clipshards.packer.samples.base import LeftOut, Material, Sample, make_sample
 
 
 def rawframes_parts(records: Iterable[RawframesRecord]) -> tuple[str, ...]:
@@ -47,9 +47,10 @@ def _make(record: RawframesRecord, material: Material) -> Sample:
         record.folder,
         record.filename_tmpl,
         start_index=record.start_index,
-        ranges=record.ranges,
+        ranges=(),
         exact=record.exact,
     )
+    ranges, left_out = _within(record, frames)
     videos, tables = next(item for item in RAWFRAMES_VIDEOS.items() if len(item[0]) == len(frames))
     values: dict[str, Any] = {}
     infos = []
@@ -74,8 +75,42 @@ def _make(record: RawframesRecord, material: Material) -> Sample:
                 labels=stretch.labels,
                 origin=str(stretch.origin or record.origin),
             )
-            for stretch in record.ranges
+            for stretch in ranges
         ),
         video=infos[0],
     )
-    return make_sample("rawframes", about, values)
+    return make_sample("rawframes", about, values, left_out=left_out)
+
+
+def _within(
+    record: RawframesRecord, frames: Mapping[str, list[str]]
+) -> tuple[list[FrameRange], list[LeftOut]]:
+    """Return the stretches that lie within the folder, and those that do not.
+
+    Raises:
+        MediaError: None does.
+    """
+    from clipshards.packer.media.stills import check_range
+
+    kept, left_out = [], []
+    first: MediaError | None = None
+    for place, stretch in enumerate(record.ranges):
+        try:
+            for axis, names in frames.items():
+                check_range(
+                    stretch,
+                    names,
+                    record.filename_tmpl,
+                    axis,
+                    record.start_index,
+                    exact=record.exact,
+                )
+        except MediaError as exc:
+            name, origin = record.id or record.folder, str(stretch.origin or record.origin)
+            left_out.append(LeftOut(place, 1, name, origin, f"{record.folder!r}: {exc}"))
+            first = first or exc
+        else:
+            kept.append(stretch)
+    if first is not None and not kept:
+        raise first
+    return kept, left_out

@@ -56,7 +56,7 @@ def _with_file(record: SkeletonRecord, material: Material) -> SkeletonRecord:
     """Return a record with the arrays of its pickle."""
     data = material.root.read(record.path)
     try:
-        mapping = load_pickle(data, where=repr(record.path))
+        mapping = load_pickle(data, where=repr(record.path), encoding=record.pickle_encoding)
     except AnnotationError as exc:
         raise MediaError(str(exc)) from exc
     return with_arrays(record, mapping)

@@ -304,11 +304,12 @@ def test_remuxed_video_keeps_all_its_sound() -> None:
 
 
 @pytest.mark.parametrize("rate", [24, 25, 30])
-def test_frame_at_a_second_is_the_one_on_screen(rate: int) -> None:
+def test_frame_at_a_second_is_the_nearest(rate: int) -> None:
     scan = scan_video(video_bytes(frames=rate * 2 + 1, rate=rate, size=SMALL))
     assert [frame_at(scan, second) for second in (0, 1, 2)] == [0, rate, 2 * rate]
-    assert frame_at(scan, Fraction(1, rate) - Fraction(1, 10**6)) == 0
-    assert frame_at(scan, Fraction(1, rate)) == 1
+    assert frame_at(scan, Fraction(1, rate) - Fraction(1, 10**6)) == 1
+    assert frame_at(scan, Fraction(1, 2 * rate)) == 0
+    assert frame_at(scan, Fraction(1, 2 * rate) + Fraction(1, 10**6)) == 1
     assert frame_at(scan, 1.5) == rate * 3 // 2
 
 
@@ -318,10 +319,12 @@ def test_frame_at_a_second_goes_by_the_frames_own_times() -> None:
     data = video_bytes(frames=12, times=times, time_base=Fraction(1, 1000), size=SMALL)
     scan = scan_video(data)
     assert frame_at(scan, 0) == 0
+    assert frame_at(scan, 0.94) == 9
     assert frame_at(scan, 0.95) == 9
-    assert frame_at(scan, 1) == 10
-    assert frame_at(scan, 1.499) == 10
-    assert frame_at(scan, 1.5) == 11
+    assert frame_at(scan, 0.96) == 10
+    assert frame_at(scan, 1.25) == 10
+    assert frame_at(scan, 1.251) == 11
+    assert frame_at(scan, 1.9) == 11
 
 
 def test_frames_of_avi_are_spaced_by_the_rate() -> None:

@@ -303,7 +303,7 @@ def test_template_is_checked_when_made(option: str, template: str) -> None:
 
 
 def test_one_template_is_needed() -> None:
-    with pytest.raises(ValueError, match="expected one of them"):
+    with pytest.raises(ValueError, match="expected video_tmpl then"):
         ActivityNetFile("anno.json", feature_tmpl="")
     assert ActivityNetFile("anno.json", feature_tmpl="", video_tmpl="{}.mp4").feature_tmpl == ""
 

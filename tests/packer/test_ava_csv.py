@@ -450,6 +450,34 @@ def test_proposals_that_fit_no_row_at_all_are_refused(
         list(_proposed(tmp_path, [ROW], dict(proposals)))
 
 
+def test_proposals_of_rows_that_are_not_packed_are_no_strangers(tmp_path: Path) -> None:
+    # All that the proposals know was rejected; what was not has none.
+    rows = [ROW, f"v,0903,{BOX},12,0".replace(BOX, "0.5,0.5,0.1,0.1")]
+    annotation = _proposed(tmp_path, rows, {"v,0903": BOXES})
+    record, reject = annotation
+    assert isinstance(record, AvaRecord)
+    assert isinstance(reject, Reject)
+    assert record.key_frames[0].proposals is None
+    (warning,) = annotation.warnings
+    assert warning.startswith("1 of 1 key frames have no proposals")
+
+
+def test_proposals_without_an_area_are_reported_and_kept(tmp_path: Path) -> None:
+    flat = np.array([[0.1, 0.2, 0.3, 0.4], [0.9, 0.9, 0.1, 0.1], [0.5, 0.1, 0.5, 0.2]])
+    annotation = _proposed(tmp_path, [ROW], {"v,0902": flat})
+    found = key_frame_of(annotation).proposals
+    assert found is not None
+    assert np.array_equal(found, flat)
+    assert annotation.warnings == [
+        "2 boxes of proposals.pkl have no area, the first: 'v,0902 row 1'"
+    ]
+
+
+def test_custom_classes_are_named_by_their_ids_where_no_map_is_given(tmp_path: Path) -> None:
+    assert AvaCsv("a.csv", custom_classes=(12, 80)).class_names == ("", "12", "80")
+    assert AvaCsv("a.csv").class_names == ()
+
+
 @pytest.mark.parametrize("content", [[BOXES], BOXES, "v,0902", None])
 def test_proposals_that_are_no_dict_are_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(AnnotationError, match="expected a dict of 'video_id,timestamp'"):

@@ -166,19 +166,20 @@ def test_every_row_is_accounted_for_in_clips(tmp_path: Path, videos: Path) -> No
 
 def test_every_row_is_accounted_for_in_videos(tmp_path: Path, videos: Path) -> None:
     report = pack_mixed(tmp_path, videos, "video")
-    assert report.packed == 4
+    assert report.packed == 6
     assert [(reject.origin, reject.entries, reject.id) for reject in report.rejects] == [
         ("a.csv:3", 1, "a.mp4,0001"),
         ("a.csv:5", 1, "a.mp4,0001"),
         # All of a video's rows: it is one sample.
         ("a.csv:6", 3, "gone.mp4"),
-        ("a.csv:9", 5, "b.mp4"),
+        # Of this video, only the moment that it does not have.
+        ("a.csv:10", 3, "b.mp4,0077"),
         ("a.csv:17", 1, ""),
         ("a.csv:18", 1, "d.mp4,-001"),
     ]
-    # Which of the moments it is must be said.
     assert "timestamp 77" in report.rejects[3].message
-    assert [len(ids) for ids in sample_ids(tmp_path / "set")] == [2]
+    assert [len(ids) for ids in sample_ids(tmp_path / "set")] == [3]
+    assert verify(tmp_path / "set").findings == []
 
 
 def test_a_broken_video_rejects_all_of_its_rows(tmp_path: Path, media: Path) -> None:

@@ -277,28 +277,32 @@ def test_every_line_of_a_rejected_folder_is_an_entry(tmp_path: Path) -> None:
     write_frames(tmp_path / "short", 2)
     lines = [
         "good 0 2 1",  # 0
-        "short 0 2 1",  # 1, rejected with the next of its folder
-        "not-a-number x 2 1",  # 3
+        "short 0 2 1",  # 3, packed without the next of its folder
+        "not-a-number x 2 1",  # 5
         "good 2 2 0",  # with 0
-        "short 1 5 2",  # with 1
+        "short 1 5 2",  # 4
         "good 1 1 7",  # with 0
         "gone 0 3 1",
     ]
     records = RawframeList(write_list(tmp_path / "list.txt", lines), with_offset=True)
     out = tmp_path / "set"
     report = pack(records, out, split="train", media_root=tmp_path, max_rejects=4)
-    assert (report.entries, report.packed) == (7, 3)
+    assert (report.entries, report.packed) == (7, 4)
     found = [(row.key, row.entries, row.origin) for row in report.rejects]
     assert found == [
-        ("train-00000003", 2, "list.txt:2"),
+        ("train-00000003", 1, "list.txt:5"),
         ("train-00000005", 1, "list.txt:3"),
         ("train-00000006", 1, "list.txt:7"),
     ]
     check_accounting(out, "train", report)
     split = open_dataset(out)
-    assert (len(split), split.manifest.shards[0].samples) == (3, 1)
-    items = [ShardMapDataset(split)[number] for number in range(3)]
-    assert [(item["offset"], item["label"]) for item in items] == [(0, 1), (2, 0), (1, 7)]
+    assert (len(split), split.manifest.shards[0].samples) == (4, 2)
+    dataset = ShardMapDataset(split)
+    packed = [dataset[number] for number in range(4)]
+    items = {(item["id"], item["offset"], item["label"]) for item in packed}
+    assert items == {("good", 0, 1), ("good", 2, 0), ("good", 1, 7), ("short", 0, 1)}
+    assert [row.ordinal for row in report.rejects] == [4, 5, 6]
+    assert "short" in report.rejects[0].message
 
 
 def test_the_limit_of_rejects_counts_entries_not_samples(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_flow_comes_back_bit_for_bit(shared_data: Path, tmp_path: Path) -> None:
 def test_other_samples_come_back_part_by_part(location: Path, tmp_path: Path) -> None:
     raw = open_dataset(location, split="train").read_sample(0, 0)
     written = extract_sample(raw, "video", tmp_path)
-    assert {path.name: path.read_bytes() for path in written} == raw.parts
+    due = {f"{raw.key}.{name}": data for name, data in raw.parts.items()}
+    assert {path.name: path.read_bytes() for path in written} == due
 
 
 def test_no_file_is_replaced(frames: Path, tmp_path: Path) -> None:

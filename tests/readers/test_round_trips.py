@@ -18,6 +18,7 @@ from clipshards.packer.annotations.audio_list import AudioList
 from clipshards.packer.annotations.rawframe_list import RawframeList
 from clipshards.packer.annotations.skeleton_file import SkeletonFile
 from clipshards.packer.annotations.video_list import VideoList
+from clipshards.packer.format.errors import RejectsError
 from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
@@ -385,6 +386,27 @@ def test_skeletons_in_files_of_their_own_come_back(tmp_path: Path) -> None:
     for number, (item, annotation) in enumerate(zip(items, poses(), strict=True)):
         check_pose(item, annotation)
         assert item["label"] == number
+
+
+def test_files_of_their_own_may_be_those_of_python_2(tmp_path: Path) -> None:
+    (tmp_path / "kpts").mkdir()
+    annotation = poses()[0]
+    inside = {name.encode(): annotation[name] for name in ("keypoint", "keypoint_score")}
+    data = makers.python2_pickle(inside)
+    (tmp_path / "kpts" / f"{annotation['frame_dir']}.pkl").write_bytes(data)
+    bare = {name: value for name, value in annotation.items() if name.encode() not in inside}
+    file = write_pickle(tmp_path / "a.pkl", [bare | {"label": 3}])
+    with pytest.raises(RejectsError, match="read the file with encoding 'latin1'"):
+        pack(
+            SkeletonFile(file, skeleton_dir="kpts"),
+            tmp_path / "set",
+            split="train",
+            media_root=tmp_path,
+        )
+    records = SkeletonFile(file, skeleton_dir="kpts", encoding="latin1")
+    pack(records, tmp_path / "set", split="train", media_root=tmp_path, replan=True)
+    (item,) = read_all(open_dataset(tmp_path / "set"))
+    check_pose(item, annotation)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9])

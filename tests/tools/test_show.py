@@ -95,7 +95,7 @@ def test_the_files_of_a_sample_are_written(run: Run, packed: Path, tmp_path: Pat
     assert (code, err) == (0, "")
     assert f"3 files written to {out / 'train-00000005'}" in text
     names = sorted(path.name for path in (out / "train-00000005").iterdir())
-    assert names == ["frames.npy", "json", "mp4"]
+    assert names == [f"train-00000005.{part}" for part in ("frames.npy", "json", "mp4")]
 
 
 def test_a_rejected_entry_is_told(run: Run, media_root: makers.MediaRoot, tmp_path: Path) -> None:
