@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RejectsError,
         StorageError,
         UnsupportedVersionError,
+        WorkerError,
     )
     from clipshards.packer.packing import PackReport, pack
     from clipshards.packer.recipe import Recipe
@@ -77,6 +78,7 @@ _HOME = {
     "UnsupportedVersionError": _ERRORS,
     "VideoList": "clipshards.packer.annotations.video_list",
     "VideoRecord": "clipshards.packer.records",
+    "WorkerError": _ERRORS,
     "pack": "clipshards.packer.packing",
     "read_class_names": "clipshards.packer.annotations.class_names",
 }
@@ -112,6 +114,7 @@ __all__ = [
     "UnsupportedVersionError",
     "VideoList",
     "VideoRecord",
+    "WorkerError",
     "pack",
     "read_class_names",
 ]

@@ -94,6 +94,7 @@ def pack(
     max_rejects: int | None = None,
     allow_outside: bool = False,
     replan: bool = False,
+    workers: int = 1,
     planning: Callable[[PlanSummary], None] | None = None,
     progress: Progress | None = None,
 ) -> PackReport:
@@ -120,9 +121,11 @@ def pack(
             greater of 10 and 1 % of the entries.
         allow_outside: Let record paths lead out of the media root.
         replan: Discard a plan or a split that stands there, and its shards.
+        workers: Processes that make shards, whose bytes do not depend on it; 1 for this one
+            alone. A script that asks for more must guard itself by `if __name__ == "__main__":`.
         planning: Called with a new plan, before it is stored: what it raises stops the run.
-        progress: Called after each sample with (entries done, bytes packed) since the
-            call before.
+        progress: Called after each sample, or ten times a second with several workers, with
+            (entries done, bytes packed) since the call before.
 
     Returns:
         The report; `report.rejects` lists what could not be packed and why.
@@ -134,6 +137,7 @@ def pack(
         FormatError: A plan, receipt or manifest that stands there is damaged.
         RejectsError: Too many rejects, or nothing but rejects; there is no manifest.
         StorageError: The location cannot be written.
+        WorkerError: Worker processes died over one shard, again and again.
     """
     started = time.monotonic()
     check_split(split)
@@ -204,8 +208,15 @@ def pack(
         plan = settled_plan(storage, request, make)
         tick = progress or (lambda *_: None)
         tick(total - sum(entry.entries for entry in planned.values()), 0)
-        job = Job(storage, plan, kind, planned, Material(root, request.recipe, request.optional))
-        receipts, made = make_shards(job, tick)
+        job = Job(
+            storage=storage,
+            split=split,
+            plan_digest=plan.digest,
+            recipe=plan.request["recipe"],
+            record=kind.record,
+            material=Material(root, request.recipe, request.optional),
+        )
+        receipts, made = make_shards(job, plan, planned, workers=workers, progress=tick)
         rejects = sorted(
             [*unusable, *(row for receipt in receipts for row in receipt.rejects)],
             key=lambda row: row.ordinal,

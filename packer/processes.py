@@ -175,8 +175,8 @@ class _Worker:
             self.process.kill()
 
     def check_was_ready(self, how: str) -> None:
-        """Raise RuntimeError for a process that ended before it took a task."""
-        if not self.ready:
+        """Raise RuntimeError for a process that ended by itself before it took a task."""
+        if not self.ready and (self.process.exitcode or 0) >= 0:
             raise RuntimeError(
                 f"a worker process ended before its first task ({how}); a script that "
                 "uses several processes must do so under `if __name__ == '__main__':`"

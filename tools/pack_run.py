@@ -1,5 +1,6 @@
 """What all `clipshards pack` commands share: their options, the run and its report."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +43,7 @@ class Common(TypedDict):
     keep_order: bool
     shard_size: str
     max_rejects: int | None
+    workers: int | None
     allow_outside: bool
     replan: bool
     as_json: bool
@@ -102,6 +104,12 @@ def common_options(*, media: bool = True) -> Callable[[Callable[..., None]], Cal
             type=click.IntRange(min=0),
             help="Rejects up to which the split is still finished.  "
             "[default: 10, or 1 % if that is more]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            help="Processes that make shards; their bytes do not depend on it.  "
+            "[default: one a processor]",
         ),
         click.option("--allow-outside", is_flag=True, help="Let paths lead out of the media root."),
         click.option("--replan", is_flag=True, help="Start over: replace what stands there."),
@@ -166,6 +174,7 @@ def run_pack(
                 max_rejects=common["max_rejects"],
                 allow_outside=common["allow_outside"],
                 replan=common["replan"],
+                workers=common["workers"] or len(os.sched_getaffinity(0)),
                 planning=planning,
                 progress=progress,
             )

@@ -9,6 +9,7 @@
             UnsupportedVersionError     written in a version that this reader does not know
             CorruptShardError           the bytes are not the ones that were packed
         DecodeError                 a part is as packed and yet cannot be decoded
+        WorkerError                 processes died over one piece of work
         StorageError                a location cannot be read or written
             NotFoundError               no data set, split or sample of that name
 
@@ -61,6 +62,10 @@ class CorruptShardError(FormatError):
 
 class DecodeError(DatasetError):
     """Media bytes arrived intact and yet do not give the frames asked for."""
+
+
+class WorkerError(DatasetError):
+    """Worker processes died or hung over one piece of work, again and again."""
 
 
 class StorageError(DatasetError):

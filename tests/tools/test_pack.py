@@ -374,33 +374,35 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 # Runs the command line and sends itself the signal of Ctrl-C when the third shard gets its name.
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, threading, time
+from pathlib import Path
 
-def watch(event, arguments):
-    global renames
-    if event == "os.rename" and str(arguments[1]).endswith(".tar"):
-        renames += 1
-        if renames == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+folder = Path(sys.argv.pop(1))
 
-renames = 0
+def watch():
+    while len(list(folder.glob(".build/*.tar.json"))) < 2:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.addaudithook(watch)
 from clipshards.tools.cli import main
+threading.Thread(target=watch, daemon=True).start()
 main()
 """
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
-    run: Run, media_root: makers.MediaRoot, tmp_path: Path
+    run: Run, media_root: makers.MediaRoot, tmp_path: Path, workers: str
 ) -> None:
     def command(out: str) -> list[str]:
-        options = ["--split", "train", "--shard-size", "60kB", "--out", str(tmp_path / out)]
-        root = ["--media-root", str(media_root.root)]
+        options = ["--split", "train", "--shard-size", "20kB", "--out", str(tmp_path / out)]
+        root = ["--media-root", str(media_root.root), "--workers", workers]
         return ["pack", "video", str(media_root.annotation), *root, *options]
 
+    folder = tmp_path / "out" / "train"
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *command("out")],
+        [sys.executable, "-c", INTERRUPTED, str(folder), *command("out")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -413,13 +415,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(
         in done.stderr
     )
     assert "Traceback" not in done.stderr
-    shards = len(list((tmp_path / "out" / "train").glob("*.tar")))
-    assert 2 <= shards <= 3
+    shards = len(list(folder.glob("*.tar")))
     code, out, err = run(*command("out"))
     assert (code, err) == (0, "")
     total = len(open_dataset(tmp_path / "out").manifest.shards)
+    assert 2 <= shards < total
     # A shard may have got its name and not yet its receipt: it is made again.
-    made = [f"({total - kept} of {total} shards made by this run)" for kept in (1, 2, 3)]
+    made = [f"({total - kept} of {total} shards made by this run)" for kept in range(2, shards + 1)]
     assert any(text in out for text in made), out
     assert verify(tmp_path / "out").whole
     assert run(*command("straight"))[0] == 0

@@ -317,7 +317,7 @@ def test_the_command_gives_the_same_split_as_the_python_call(
 
 
 # What is not to be seen in a split: every case gives the first two, test_pack.py shows the others.
-ELSEWHERE = {"--out", "--split", "--replan", "--json"}
+ELSEWHERE = {"--out", "--split", "--replan", "--json", "--workers"}
 
 
 def test_every_option_of_every_command_is_among_the_cases() -> None:
