@@ -23,6 +23,8 @@ Work = Callable[[_Task, Counters], Any]
 
 # Seconds that a process has to end by itself.
 _PATIENCE_S = 5
+# Seconds that a process has to begin: imports may come over a slow network.
+_STARTUP_S = 600
 _LOOKS_A_SECOND = 10
 
 
@@ -170,7 +172,7 @@ class _Worker:
         now, seen = time.monotonic(), self.seen()
         if seen != self.last_seen:
             self.last_seen, self.changed_s = seen, now
-        elif self.ready and now - self.changed_s > stall_s:
+        elif now - self.changed_s > (stall_s if self.ready else _STARTUP_S):
             self.hung = True
             self.process.kill()
 
