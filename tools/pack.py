@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import click
+from click.core import ParameterSource
 
 from clipshards.tools.pack_run import (
     Common,
@@ -32,6 +33,15 @@ def pack() -> None:
     over). Entries that cannot be packed are listed with file, line and reason, here and
     in rejects.jsonl; the exit code is then 1.
     """
+
+
+def _insist(needed: str, given: object, *options: str) -> None:
+    """Refuse options that would do nothing, as another one that they need was not given."""
+    context = click.get_current_context()
+    for option in options:
+        name = option.strip("-").replace("-", "_")
+        if not given and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} needs {needed}.")
 
 
 @pack.command()
@@ -113,6 +123,7 @@ def skeleton(
     """
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
 
+    _insist("--valid-ratio", valid_ratio, "--box-thr")
     labels = label_mode(multi_label, unlabelled)
     records = SkeletonFile(
         annotation,
@@ -203,8 +214,7 @@ def audio(
     from clipshards.packer.annotations.audio_list import AudioList
     from clipshards.packer.recipe import Recipe
 
-    if keep_audio and features != "compute":
-        raise click.UsageError("--keep-audio needs --features compute.")
+    _insist("--features compute", features == "compute", "--keep-audio")
     labels = label_mode(multi_label, unlabelled)
     recipe = Recipe(features=features, keep_audio=keep_audio or "no")
     run_pack(AudioList(annotation, labels=labels), common, labels=labels, recipe=recipe)
@@ -297,6 +307,8 @@ def ava(
     """
     from clipshards.packer.annotations.ava_csv import AvaCsv
 
+    _insist("--filename-tmpl", filename_tmpl, "--start-index", "--rate")
+    _insist("--proposals", proposals, "--python2")
     try:
         classes = tuple(map(int, custom_classes.split(","))) if custom_classes else ()
     except ValueError:

@@ -463,3 +463,24 @@ def test_a_bar_shows_the_progress_on_a_terminal(
     assert b"pack train" in shown
     assert b"16" in shown
     assert out.startswith(b"16 of 16 entries packed")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("audio --keep-audio flac", "--keep-audio needs --features compute"),
+        ("ava --rate 25", "--rate needs --filename-tmpl"),
+        ("ava --start-index 1", "--start-index needs --filename-tmpl"),
+        ("ava --python2", "--python2 needs --proposals"),
+        ("skeleton --box-thr 0.6", "--box-thr needs --valid-ratio"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    run: Run, tmp_path: Path, words: str, says: str
+) -> None:
+    (tmp_path / "list").touch()
+    command, *options = words.split()
+    arguments = ["--media-root", tmp_path, "--out", tmp_path / "o", "--split", "t", *options]
+    code, out, err = run("pack", command, tmp_path / "list", *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
