@@ -309,7 +309,9 @@ def check_range(
     if end > len(names):
         missing = frame_name(template, start_index + len(names), axis or None)
         asked = f"expected {end} frames" if exact else f"the frames{of} end at {end}"
-        raise MediaError(f"{missing}: missing, {asked}, the folder has {len(names)}")
+        # Flow is between two pictures; MMAction2's list tool counts the pictures.
+        hint = "; is this the number of pictures?" if axis and end == len(names) + 1 else ""
+        raise MediaError(f"{missing}: missing, {asked}, the folder has {len(names)}{hint}")
     if exact and end < len(names):
         raise MediaError(f"{names[end]}: expected {end} frames, the folder has {len(names)}")
 

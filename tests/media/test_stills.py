@@ -487,3 +487,10 @@ def test_real_frames_come_back_bit_for_bit(
         assert len(video.data) < sum(map(len, files)) + 1000
         assert (video.info.width, video.info.height) == (159, 120)
         check_stills(files, names=names)
+
+
+def test_number_of_pictures_for_flow_is_guessed_at(tmp_path: Path) -> None:
+    touch(tmp_path, *(FLOW.format(axis, n) for n in (1, 2, 3) for axis in "xy"))
+    guess = "; is this the number of pictures?"
+    assert refusal(tmp_path, (0, 4), template=FLOW, exact=True).endswith(guess)
+    assert guess not in refusal(tmp_path, (0, 5), template=FLOW, exact=True)
