@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,23 @@ from clipshards.packer.annotations.ava_proposals import (
     read_proposals,
     spell,
 )
+from clipshards.packer.annotations.ava_rows import (
+    SHOWN,
+    Row,
+    read_integer,
+    read_row,
+    short,
+    split_row,
+)
 from clipshards.packer.annotations.pickles import PickleEncoding
 from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
 from clipshards.packer.format.frame_names import check_rate, is_flow
 from clipshards.packer.records import AvaRecord, Excluded, KeyFrame, Origin, Reject
 
-_COLUMNS = "'video_id,timestamp,x1,y1,x2,y2,action_id,entity_id'"
 # A video of Kinetics in AVA-Kinetics: its name on YouTube, and the seconds it was cut from.
 _KINETICS_ID = re.compile(r"(.+)_([0-9]{1,18})_([0-9]{1,18})")
 _YOUTUBE_ID_LENGTH = 11
-_SHOWN = 200
 
 Entry = AvaRecord | Reject | Excluded
 
@@ -157,14 +163,6 @@ class AvaCsv:
         yield from reading.entries()
 
 
-class _Row(NamedTuple):
-    """What one line says of a person."""
-
-    box: tuple[float, float, float, float]
-    label: int
-    entity_id: int
-
-
 @dataclass(slots=True)
 class _Person:
     labels: list[int]
@@ -207,15 +205,15 @@ class _Reading:
         for number, line in read_lines(self._path):
             moment = None
             try:
-                fields = _fields(line)
-                moment = fields[0], _integer(fields[1], "a timestamp in whole numbers", line)
+                fields = split_row(line)
+                moment = fields[0], read_integer(fields[1], "a timestamp in whole numbers", line)
                 self._seen.add(moment)
                 if moment in self._excluded:
                     self._met.add(moment)
                     self._exclude("exclude", moment, number)
                     continue
                 self._check_moment(moment)
-                row = _row(fields, line)
+                row = read_row(fields, line)
                 if self._renumbered and row.label not in self._renumbered:
                     self._exclude("custom_classes", moment, number)
                 else:
@@ -243,7 +241,7 @@ class _Reading:
             name = Path(os.fspath(self._source.exclude or "")).name
             self._source.warnings.append(
                 f"{len(strays)} of {len(self._excluded)} lines of {name} match no row, "
-                f"the first: {_short(','.join(map(str, strays[0])))}"
+                f"the first: {short(','.join(map(str, strays[0])))}"
             )
         if self._proposals is not None:
             self._report(self._proposals, len(key_frames), lonely)
@@ -282,11 +280,11 @@ class _Reading:
         if match is None or int(match[2]) > int(match[3]):
             raise AnnotationError(
                 f"expected a video id of 11 characters or '<id>_<start>_<end>', "
-                f"got {video_id[:_SHOWN]!r}"
+                f"got {video_id[:SHOWN]!r}"
             )
         return int(match[2]), int(match[3])
 
-    def _add(self, row: _Row, moment: Moment, number: int) -> None:
+    def _add(self, row: Row, moment: Moment, number: int) -> None:
         label = self._renumbered.get(row.label, row.label)
         scene = self._scenes.get(moment)
         person = None if scene is None else scene.persons.get(row.box)
@@ -357,7 +355,7 @@ class _Reading:
         strangers = [key for moment, key in proposals.keys.items() if moment not in due]
         if key_frames and len(strangers) == len(proposals.keys):
             spelled = [*proposals.keys.values(), *proposals.foreign]
-            first = f"the first is {_short(spelled[0])}" if spelled else "there is none"
+            first = f"the first is {short(spelled[0])}" if spelled else "there is none"
             raise AnnotationError(
                 f"{self._source.proposals}: expected keys 'video_id,timestamp' of the key frames, "
                 f"as {spell(lonely[0])!r}; no key fits, {first}"
@@ -368,65 +366,17 @@ class _Reading:
         ):
             if found:
                 what = (one if len(found) == 1 else several).replace("{}", name)
-                self._source.warnings.append(f"{len(found)} {what}, the first: {_short(found[0])}")
+                self._source.warnings.append(f"{len(found)} {what}, the first: {short(found[0])}")
         if self._flat:
             self._source.warnings.append(
-                f"{len(self._flat)} boxes of {name} have no area, the first: "
-                f"{_short(self._flat[0])}"
+                f"{len(self._flat)} boxes of {name} have no area, the first: {short(self._flat[0])}"
             )
         if lonely:
             line = self._scenes[lonely[0]].lines[0]
             self._source.warnings.append(
                 f"{len(lonely)} of {key_frames} key frames have no proposals in {name}, "
-                f"the first: {_short(spell(lonely[0]))} ({self._path.name}:{line})"
+                f"the first: {short(spell(lonely[0]))} ({self._path.name}:{line})"
             )
-
-
-def _short(value: object) -> str:
-    return repr(value)[:_SHOWN]
-
-
-def _fields(line: str) -> list[str]:
-    text = line.strip()
-    if not text:
-        raise AnnotationError(f"expected {_COLUMNS}, got a blank line; delete it")
-    if '"' in text:
-        raise AnnotationError(f"expected {_COLUMNS} without quotes, got {line[:_SHOWN]!r}")
-    fields = text.split(",")
-    if len(fields) != 8 or not fields[0]:
-        hint = "; a video id holds no comma" if len(fields) > 8 else ""
-        raise AnnotationError(f"expected {_COLUMNS}, got {line[:_SHOWN]!r}{hint}")
-    if "\0" in fields[0]:
-        raise AnnotationError(f"expected a video id, got a NUL character in {line[:_SHOWN]!r}")
-    return fields
-
-
-def _row(fields: list[str], line: str) -> _Row:
-    try:
-        x1, y1, x2, y2 = (float(text) for text in fields[2:6])
-    except ValueError:
-        raise AnnotationError(f"expected a box of four numbers, got {line[:_SHOWN]!r}") from None
-    # A comparison with what is not a number is never true.
-    if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
-        raise AnnotationError(
-            f"expected a box of 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1, got {x1}, {y1}, {x2}, {y2}"
-        )
-    label = _integer(fields[6], "an action id, 0 or more", line)
-    entity_id = _integer(fields[7], "an entity id in whole numbers", line)
-    if label < 0:
-        raise AnnotationError(f"expected an action id, 0 or more, got {label} in {line[:_SHOWN]!r}")
-    return _Row((x1, y1, x2, y2), label, entity_id)
-
-
-def _integer(text: str, expected: str, line: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 2**63
-    # Stored as int64.
-    if not -(2**63) <= value < 2**63:
-        raise AnnotationError(f"expected {expected}, got {text[:_SHOWN]!r} in {line[:_SHOWN]!r}")
-    return value
 
 
 def _key_frame(

@@ -17,7 +17,6 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -35,37 +34,26 @@ from clipshards.packer.format.frame_table import (
 )
 from clipshards.packer.frames.decode import (
     LAST_MENDED_X264,
-    FrameConverter,
     iter_pictures,
     oldest_x264,
     open_container,
-    video_stream,
 )
 from clipshards.packer.frames.nal import split_nal_units
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
 from clipshards.packer.frames.scan import VideoScan, scan_video
 from clipshards.packer.media.moments import Ticks, frame_ticks
+from clipshards.packer.media.muxing import (
+    MUX_OPTIONS,
+    LossError,
+    add_stream,
+    check_description,
+    open_video,
+    sound_stream,
+)
 
-# bitexact: no name and version of the muxer, no time of writing.
-_MUX_OPTIONS = {"fflags": "+bitexact"}
 # H.264's unit of supplemental information, and the first byte of text in it (7.3.2.3, D.1).
 _SEI = 6
 _USER_DATA = b"\5"
-# What must be the same before and after, since pixels or their meaning depend on it.
-_KEPT = (
-    "codec",
-    "pixel_format",
-    "width",
-    "height",
-    "coded_width",
-    "coded_height",
-    "color_range",
-    "color_space",
-    "color_primaries",
-    "color_transfer",
-    "interlaced",
-    "rotation",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +69,6 @@ class Cut:
     """Description and frame table of `data`."""
     sound_lost: str
     """Why the source's sound is not in it; empty where it is, was not wanted, or there is none."""
-
-
-def remux(data: bytes, *, sound: bool = True) -> bytes:
-    """Return a whole video as an mp4, every frame of it the same to the bit.
-
-    Args:
-        data: A whole mp4, mov, Matroska, WebM or AVI file.
-        sound: Whether to keep the sound, of which the first track counts.
-
-    Raises:
-        MediaError: The video cannot be read, its codec or that of its sound has no place in
-            an mp4, or the mp4 would not give the same frames.
-    """
-    scan = scan_video(data)
-    if not len(scan.table):
-        return _remux_without_table(data, scan, sound=sound)
-    cut = VideoCutter(data, scan=scan, sound=sound).cut(0, scan.info.frames, whole=True)
-    _insist_on_sound(cut.sound_lost)
-    return cut.data
 
 
 class VideoCutter:
@@ -125,8 +94,8 @@ class VideoCutter:
         self._base = Fraction(*self.scan.info.time_base)
         if not self._base:
             raise MediaError("the container does not say how long its ticks are")
-        self._container, self._stream = _open(data)
-        self._sound_stream = _sound_stream(self._container) if sound else None
+        self._container, self._stream = open_video(data)
+        self._sound_stream = sound_stream(self._container) if sound else None
         self._sound_packets: list[Packet[AudioStream]] | None = None
         self._forgotten: bool | None = None
 
@@ -164,10 +133,10 @@ class VideoCutter:
             ranks = table[kept, RANK]
             first = int(ranks[ranks != NO_PICTURE].min())
             if first > start_frame:
-                raise _LossError("its random-access points are not shown in their order")
+                raise LossError("its random-access points are not shown in their order")
             made, sound_lost = self._mux(kept, first, whole=whole)
             scan = self._check(made, kept, first)
-        except _LossError as exc:
+        except LossError as exc:
             raise MediaError(f"{where}: {exc}") from exc
         return Cut(made, first, scan.info.frames, scan, sound_lost)
 
@@ -179,25 +148,25 @@ class VideoCutter:
         if self._sound_stream is not None:
             try:
                 return self._write(kept, times, self._heard(zero, times, whole=whole)), ""
-            except _LossError as exc:
+            except LossError as exc:
                 lost = f"the sound cannot be copied into an mp4: {exc}"
         return self._write(kept, times, []), lost
 
     def _write(self, kept: Packets, times: Ticks, sound: "list[Packet[AudioStream]]") -> bytes:
         buffer = io.BytesIO()
         try:
-            with av.open(buffer, "w", format="mp4", options=_MUX_OPTIONS) as output:
-                video = _add_stream(output, self._stream)
+            with av.open(buffer, "w", format="mp4", options=MUX_OPTIONS) as output:
+                video = add_stream(output, self._stream)
                 tracks: list[Iterator[tuple[Fraction, Packet[Any]]]] = [
                     self._video_packets(video, kept, times)
                 ]
                 if sound:
-                    tracks.append(_onto(_add_stream(output, self._sound_stream), sound))
+                    tracks.append(_onto(add_stream(output, self._sound_stream), sound))
                 for _, packet in heapq.merge(*tracks, key=lambda item: item[0]):
                     output.mux(packet)
         # PyAV says ValueError of a codec that a container cannot have.
         except (av.FFmpegError, ValueError) as exc:
-            raise _LossError(str(exc)) from exc
+            raise LossError(str(exc)) from exc
         return buffer.getvalue()
 
     def _video_packets(
@@ -229,7 +198,7 @@ class VideoCutter:
         base = Fraction(0)
         for source in packets:
             if source.pts is None or not source.time_base:
-                raise _LossError("a packet of it has no time")
+                raise LossError("a packet of it has no time")
             starts.append(source.pts)
             base = source.time_base
         if packets and not whole:
@@ -254,20 +223,20 @@ class VideoCutter:
         """Return the scan of a cut whose frames are the source's.
 
         Raises:
-            _LossError: They are not, or the video is described otherwise.
+            LossError: They are not, or the video is described otherwise.
         """
         source = self.scan
         try:
             scan = scan_video(made)
         except MediaError as exc:
-            raise _LossError(f"the mp4 would not be readable: {exc}") from exc
+            raise LossError(f"the mp4 would not be readable: {exc}") from exc
         if not len(scan.table):
-            raise _LossError(f"the mp4 would have no frame table: {scan.info.no_table_because}")
+            raise LossError(f"the mp4 would have no frame table: {scan.info.no_table_because}")
         ranks = source.table[kept, RANK]
         due = np.where(ranks == NO_PICTURE, NO_PICTURE, ranks - first)
         if not np.array_equal(scan.table[:, RANK], due):
-            raise _LossError("an mp4 would not show the same frames in the same order")
-        _check_description(source, scan)
+            raise LossError("an mp4 would not show the same frames in the same order")
+        check_description(source, scan)
         same_bytes = all(
             self._data[row[OFFSET] : row[OFFSET] + row[SIZE]]
             == made[new[OFFSET] : new[OFFSET] + new[SIZE]]
@@ -282,7 +251,7 @@ class VideoCutter:
         if self._fingerprints(self._data, source, compared) != self._fingerprints(
             made, scan, compared - first
         ):
-            raise _LossError("an mp4 would not give the same pixels")
+            raise LossError("an mp4 would not give the same pixels")
         return scan
 
     def _is_forgotten(self) -> bool:
@@ -301,11 +270,7 @@ class VideoCutter:
                 for _, rgb in iter_pictures(data, frames, info=scan.info, table=scan.table)
             ]
         except DecodeError as exc:
-            raise _LossError(str(exc)) from exc
-
-
-class _LossError(Exception):
-    """What would be lost."""
+            raise LossError(str(exc)) from exc
 
 
 def _packets_of(scan: VideoScan, start_frame: int, stop_frame: int) -> Packets:
@@ -324,12 +289,12 @@ def _packets_of(scan: VideoScan, start_frame: int, stop_frame: int) -> Packets:
         # the frames of the cut would not be numbered in a row.
         due = pictures[shown.min() : shown.max() + 1]
         if int(due.min()) < entry:
-            raise _LossError("pictures that an edit list hides stand between the frames")
+            raise LossError("pictures that an edit list hides stand between the frames")
         if int(due.max()) < end:
             break
         end = int(due.max()) + 1
     if ((rank[kept] == NO_PICTURE) & (table[kept, FLAGS] & CORRUPT == 0)).any():
-        raise _LossError("some packets give no picture")
+        raise LossError("some packets give no picture")
     return kept
 
 
@@ -373,7 +338,7 @@ def _packet_ticks(scan: VideoScan) -> Ticks:
 def _decode_times(times: Ticks, order: Ticks) -> Ticks:
     """Return a decoding time for each packet: ascending, none behind its own display."""
     if (np.diff(order) <= 0).any():
-        raise _LossError("two pictures have the same time")
+        raise LossError("two pictures have the same time")
     places = np.searchsorted(order, times)
     delay = int((np.arange(len(times)) - places).max())
     before = order[0] - _usual_step(order) * np.arange(delay, 0, -1)
@@ -384,21 +349,6 @@ def _usual_step(order: Ticks) -> int:
     return max(int(np.median(np.diff(order))), 1) if len(order) > 1 else 1
 
 
-def _open(data: bytes) -> tuple[av.container.InputContainer, VideoStream]:
-    try:
-        container = open_container(data)
-    except av.FFmpegError as exc:
-        raise MediaError(f"not a readable mp4, mov, mkv, webm or avi: {exc.strerror}") from exc
-    stream = video_stream(container)
-    if stream is None:
-        raise MediaError("no video stream in the file")
-    return container, stream
-
-
-def _sound_stream(container: av.container.InputContainer) -> AudioStream | None:
-    return container.streams.audio[0] if container.streams.audio else None
-
-
 def _demux_sound(data: bytes) -> "Iterator[Packet[AudioStream]]":
     try:
         with open_container(data) as container:
@@ -406,15 +356,7 @@ def _demux_sound(data: bytes) -> "Iterator[Packet[AudioStream]]":
                 if packet.size:
                     yield packet
     except av.FFmpegError as exc:
-        raise _LossError(str(exc)) from exc
-
-
-def _add_stream(output: OutputContainer, template: Any) -> Any:
-    # An unknown codec of sound has no context, against PyAV's types.
-    if getattr(template, "codec_context", None) is None:
-        raise _LossError("its codec is not known")
-    # Opaque: the codec is taken as it is, no encoder of its name is looked for.
-    return output.add_stream_from_template(template, opaque=True)
+        raise LossError(str(exc)) from exc
 
 
 def _onto(
@@ -424,58 +366,3 @@ def _onto(
         packet.stream = stream
         if packet.dts is not None and packet.time_base is not None:
             yield packet.dts * packet.time_base, packet
-
-
-def _check_description(source: VideoScan, made: VideoScan) -> None:
-    for name in _KEPT:
-        before, after = getattr(source.info, name), getattr(made.info, name)
-        if before != after:
-            raise _LossError(f"an mp4 would change {name} from {before!r} to {after!r}")
-
-
-def _insist_on_sound(lost: str) -> None:
-    if lost:
-        raise MediaError(f"{lost}; leave the sound out, or pack the video as it is")
-
-
-def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> bytes:
-    """Return the packets of a video in an mp4, timed as the container says."""
-    try:
-        made = _copy_packets(data, sound=sound)
-        after = scan_video(made)
-        _check_description(scan, after)
-        if _all_fingerprints(data) != _all_fingerprints(made):
-            raise _LossError("an mp4 would not give the same frames")
-    except (_LossError, MediaError) as exc:
-        raise MediaError(f"the video cannot be remuxed without loss: {exc}") from exc
-    return made
-
-
-def _copy_packets(data: bytes, *, sound: bool) -> bytes:
-    container, stream = _open(data)
-    heard = _sound_stream(container) if sound else None
-    buffer = io.BytesIO()
-    try:
-        with container, av.open(buffer, "w", format="mp4", options=_MUX_OPTIONS) as output:
-            targets = {stream.index: _add_stream(output, stream)}
-            if heard is not None:
-                targets[heard.index] = _add_stream(output, heard)
-            for packet in container.demux([stream] if heard is None else [stream, heard]):
-                if packet.size:
-                    if packet.pts is None or packet.dts is None:
-                        raise _LossError("a packet has no time")
-                    packet.stream = targets[packet.stream.index]
-                    output.mux(packet)
-    except (av.FFmpegError, ValueError) as exc:
-        raise _LossError(str(exc)) from exc
-    return buffer.getvalue()
-
-
-def _all_fingerprints(data: bytes) -> list[int]:
-    container, stream = _open(data)
-    converter = FrameConverter()
-    try:
-        with container:
-            return [crc32c(converter.rgb(frame).tobytes()) for frame in container.decode(stream)]
-    except av.FFmpegError as exc:
-        raise _LossError(str(exc)) from exc

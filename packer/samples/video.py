@@ -40,7 +40,7 @@ def read_video(path: str, material: Material) -> tuple[str, bytes, VideoInfo, Fr
     data = material.root.read(path)
     try:
         if material.recipe.media == "remux":
-            from clipshards.packer.media.cut import remux
+            from clipshards.packer.media.remux import remux
 
             part, data = "mp4", remux(data)
         if material.recipe.frame_table == "decode":

@@ -17,8 +17,9 @@ from clipshards.packer.format.frame_table import FLAGS, PTS, RANDOM_ACCESS, RANK
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.frames.plan import picture_packets
 from clipshards.packer.frames.scan import VideoScan, scan_video
-from clipshards.packer.media.cut import Cut, VideoCutter, remux
+from clipshards.packer.media.cut import Cut, VideoCutter
 from clipshards.packer.media.moments import clip_around, frame_at, frame_ticks
+from clipshards.packer.media.remux import remux
 
 
 def cut_video(
