@@ -28,6 +28,11 @@ _SHOWN = 20
 """Of names that may be any number."""
 
 
+def segment_slack_s(duration_s: float) -> float:
+    """Return how many seconds a segment may end behind the video: rounding, or a cut tail."""
+    return max(1.0, 0.05 * duration_s)
+
+
 @dataclass(frozen=True, slots=True)
 class ActivityNetFile:
     """The videos of an ActivityNet annotation, in file order.
@@ -291,7 +296,7 @@ def _segment_fault(segment: Any, duration_s: float) -> str:
         return "expected a start of 0 or more"
     if start_s >= end_s:
         return "expected a start before the end"
-    if start_s >= duration_s or end_s > duration_s + max(1.0, 0.05 * duration_s):
+    if start_s >= duration_s or end_s > duration_s + segment_slack_s(duration_s):
         return f"expected a segment within the video's {duration_s} s"
     return ""
 

@@ -21,10 +21,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet, PktSideDataT
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DecodeError, MediaError
 from clipshards.packer.format.frame_table import (
     CORRUPT,
@@ -39,12 +37,9 @@ from clipshards.packer.format.frame_table import (
 )
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.decode import (
-    FrameConverter,
-    Pixels,
     decode_alone,
     iter_pictures,
     open_container,
-    rotation_of,
     video_stream,
 )
 from clipshards.packer.frames.h264 import stream_fault
@@ -56,6 +51,7 @@ from clipshards.packer.frames.nal import (
 )
 from clipshards.packer.frames.plan import Packets, entry_packets, picture_packets
 from clipshards.packer.frames.sei import has_picture_timing, is_mended
+from clipshards.packer.frames.sequential import SequentialDecode, fingerprint
 from clipshards.packer.frames.truncation import check_not_truncated
 
 # Matroska and WebM report a block's position, the payload stands a few bytes behind it.
@@ -145,7 +141,7 @@ def _scan_stream(
         # What FFmpeg remembers may come from a disposable picture: all are decoded.
         table[:, FLAGS] &= ~DISPOSABLE
     watched = _spot_packets(table) if provable else np.arange(len(table))
-    decode = _SequentialDecode(stream, set(watched.tolist()))
+    decode = SequentialDecode(stream, set(watched.tolist()))
     ranks = decode.run(packets)
     info = replace(
         info,
@@ -318,68 +314,6 @@ def _spot_packets(table: FrameTable) -> Packets:
     return np.concatenate(([point], point + 1 + kept[:1]))
 
 
-class _SequentialDecode:
-    """The decode from the start that defines the frames."""
-
-    def __init__(self, stream: VideoStream, watched: set[int]) -> None:
-        self.frames = 0
-        self.width = self.height = self.rotation = 0
-        self.interlaced = False
-        self.damaged: list[int] = []
-        """Frames that the decoder flagged as concealed."""
-        self.fingerprints: dict[int, int] = {}
-        """Packet -> fingerprint of its picture, for the watched packets."""
-        self._stream = stream
-        self._watched = watched
-        self._converter = FrameConverter()
-
-    def run(self, packets: list["Packet[VideoStream]"]) -> Packets:
-        """Decode all packets; return the display rank of each, -1 for no picture.
-
-        Raises:
-            MediaError: The decoder gave up, or gave nothing, or frames of two sizes.
-        """
-        ranks = np.full(len(packets), NO_PICTURE, dtype=np.int64)
-        context = self._stream.codec_context
-        try:
-            for number, packet in enumerate(packets):
-                if packet.is_corrupt:
-                    raise MediaError(f"packet {number} is cut short or damaged")
-                packet.pts = number
-                for frame in context.decode(packet):
-                    self._take(frame, ranks)
-            for frame in context.decode(None):
-                self._take(frame, ranks)
-        except av.FFmpegError as exc:
-            behind = f"behind frame {self.frames - 1}" if self.frames else "before any frame"
-            raise MediaError(f"decoding stopped {behind}: {exc.strerror}") from exc
-        if not self.frames:
-            raise MediaError("no frame could be decoded")
-        return ranks
-
-    def _take(self, frame: VideoFrame, ranks: Packets) -> None:
-        if not self.frames:
-            self.width, self.height = frame.width, frame.height
-            self.rotation = rotation_of(frame)
-        if (frame.width, frame.height) != (self.width, self.height):
-            raise MediaError(
-                f"frame {self.frames} is {frame.width}x{frame.height}, "
-                f"the frames before it are {self.width}x{self.height}"
-            )
-        self.interlaced |= frame.interlaced_frame
-        if frame.is_corrupt:
-            self.damaged.append(self.frames)
-        if frame.pts is not None and 0 <= frame.pts < len(ranks):
-            ranks[frame.pts] = self.frames
-            if frame.pts in self._watched:
-                self.fingerprints[frame.pts] = _fingerprint(self._converter.rgb(frame))
-        self.frames += 1
-
-
-def _fingerprint(rgb: Pixels) -> int:
-    return crc32c(rgb.tobytes())
-
-
 def _check_by_decoding(
     data: bytes,
     info: VideoInfo,
@@ -397,7 +331,7 @@ def _check_by_decoding(
     for packets in _subsets(table, watched):
         try:
             for packet, rgb in iter_pictures(data, table[packets, RANK], info=info, table=table):
-                if fingerprints[packet] != _fingerprint(rgb):
+                if fingerprints[packet] != fingerprint(rgb):
                     raise _NoTableError(
                         f"frame {table[packet, RANK]} decodes differently by the table"
                     )

@@ -40,7 +40,7 @@ def remux(data: bytes, *, sound: bool = True) -> bytes:
 
 def _insist_on_sound(lost: str) -> None:
     if lost:
-        raise MediaError(f"{lost}; leave the sound out, or pack the video as it is")
+        raise MediaError(f"{lost}; pack the video as it is (recipe copy)")
 
 
 def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> bytes:

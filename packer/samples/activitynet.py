@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from clipshards.packer.annotations.activitynet_file import segment_slack_s
 from clipshards.packer.format.json_activitynet import ActivityNetJson
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.features import read_features
@@ -63,7 +64,7 @@ def _reach_warning(record: ActivityNetRecord, info: VideoInfo) -> str:
 
     Segments may end behind it as far as they may end behind the annotated duration.
     """
-    end_s = info.duration_s + max(1.0, 0.05 * record.duration_s)
+    end_s = info.duration_s + segment_slack_s(record.duration_s)
     if not info.duration_s or all(end <= end_s for _, end in record.segments):
         return ""
     return "the video ends before a segment does"
