@@ -61,8 +61,12 @@ class ShardWriter:
                 for column in (columns.offset, columns.size, columns.crc32c):
                     column.append(-1)
 
-    def finish(self) -> ShardEntry:
-        """Append the index and the end of the archive; return the manifest's row."""
+    def finish(self, *, records: int) -> ShardEntry:
+        """Append the index and the end of the archive; return the manifest's row.
+
+        Args:
+            records: What the plan has for the shard, packed or rejected.
+        """
         self._index.parts = {
             name: columns
             for name, columns in self._parts.items()
@@ -76,6 +80,7 @@ class ShardWriter:
         return ShardEntry(
             name=shard_name(self._index.split, self._index.number),
             bytes=self._place,
+            records=records,
             entries=sum(self._index.entries),
             samples=len(self._index.keys),
             items=sum(self._index.items),

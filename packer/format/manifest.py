@@ -33,6 +33,8 @@ class ShardEntry:
     """File name inside the split's folder."""
     bytes: int
     """Size of the file."""
+    records: int
+    """Of the plan: its samples, and those that were rejected."""
     entries: int
     """Entries of the annotation that its samples hold."""
     samples: int
@@ -220,10 +222,10 @@ class Manifest:
                 raise FormatError(
                     f"{where}: {shard.name}: index place {shard.index_at!r}, expected 'inside'"
                 )
-            if not 0 <= shard.samples <= min(shard.items, shard.entries):
+            if not 0 <= shard.samples <= min(shard.items, shard.entries, shard.records):
                 raise FormatError(
                     f"{where}: {shard.name}: {shard.samples} samples with {shard.items} items "
-                    f"of {shard.entries} entries"
+                    f"of {shard.entries} entries, {shard.records} records"
                 )
             if not (0 <= shard.crc32c < 2**32 and 0 <= shard.index_crc32c < 2**32):
                 raise FormatError(f"{where}: {shard.name}: a crc32c is out of range")

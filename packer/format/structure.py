@@ -36,7 +36,7 @@ def _table_faults(
         return
     if info.frame_table == "none" and len(checked):
         yield part, "the json says that no frame table was made"
-    elif info.frame_table == "decode" and bool(len(checked)) == bool(info.no_table_because):
+    elif info.frame_table != "none" and bool(len(checked)) == bool(info.no_table_because):
         yield part, "expected either a frame table or a reason why there is none"
     elif len(checked):
         pictures = int((checked[:, RANK] != NO_PICTURE).sum())

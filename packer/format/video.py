@@ -2,12 +2,12 @@
 
 import base64
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from clipshards.packer.format.canonical import check_schema
 from clipshards.packer.format.errors import FormatError
 
-FrameTableMode = Literal["decode", "none"]
+FrameTableMode = Literal["decode", "demux", "none"]
 
 VIDEO_SUFFIXES = ("avi", "mkv", "mov", "mp4", "webm")
 """Part names of a video, one per container; the first that a sample has is its video."""
@@ -103,7 +103,8 @@ class VideoInfo:
     duration_s: float = 0.0
     """Seconds, as the container claims; 0.0 unknown."""
     frames: int = -1
-    """Pictures that a sequential decode gave; -1 when none was made."""
+    """Pictures that a sequential decode gave, or that the table of a demux shows; -1 for
+    neither."""
     claimed_frames: int = 0
     """Pictures that the container claims; 0 when it says nothing (Matroska, WebM)."""
     frame_table: FrameTableMode = "none"
@@ -119,8 +120,10 @@ class VideoInfo:
             fraction = getattr(self, name)
             if min(fraction) < 1 and fraction != (0, 1):
                 raise ValueError(f"{name}: {fraction} is not a fraction above 0, nor (0, 1)")
-        if self.frame_table == "decode" and self.frames < 1:
+        if self.frame_table != "none" and self.frames < 1:
             raise ValueError(f"frames: {self.frames} is no count of a decode")
+        if self.frame_table == "demux" and self.no_table_because:
+            raise ValueError("no_table_because: a video without a table is of a decode")
         if self.frame_table == "none":
             for field in fields(self):
                 if getattr(self, field.name) != field.default:
@@ -153,7 +156,7 @@ class VideoInfo:
             raise FormatError(f"{where}.extradata: expected base64: {exc}") from exc
         if base64.b64encode(extradata).decode("ascii") != value["extradata"]:
             raise FormatError(f"{where}.extradata: expected base64, got another spelling of it")
-        if value["frame_table"] not in ("decode", "none"):
+        if value["frame_table"] not in get_args(FrameTableMode):
             raise FormatError(f"{where}.frame_table: unknown mode {value['frame_table']!r}")
         fractions = {name: tuple(value[name]) for name in ("sample_aspect", "time_base", "rate")}
         try:

@@ -13,7 +13,7 @@ its own below. So a few frames are decoded by the table as a check of the assump
 everything else all of them are, with all disposable packets and with none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -75,7 +75,7 @@ class _CompareAllError(Exception):
     """A spot check is not enough for this video."""
 
 
-class _NoTableError(Exception):
+class NoTableError(Exception):
     """The video decodes, but no table can stand for it; the text says why."""
 
 
@@ -125,13 +125,13 @@ def _scan_stream(
     data: bytes, container: InputContainer, stream: VideoStream, reason: str, compare_all: bool
 ) -> VideoScan:
     """Scan an opened video; a `reason` that is given leaves the table empty."""
-    info = _describe(container, stream)
+    info = describe(container, stream)
     packets = [packet for packet in container.demux(stream) if packet.size]
     table = empty_frame_table()
     if not reason:
         try:
-            table = _tabulate(data, packets, info)
-        except _NoTableError as exc:
+            table = tabulate(data, place_packets(data, packets), info)
+        except NoTableError as exc:
             reason = str(exc)
     provable = info.codec == "h264" and not (table[:, FLAGS] & CORRUPT).any()
     mended = provable and is_mended(data, stream.codec_context.profile)
@@ -157,17 +157,17 @@ def _scan_stream(
     if not reason:
         table[:, RANK] = ranks
         try:
-            _settle(table)
+            settle(table)
             if decode.damaged:
-                raise _NoTableError(f"the decoder concealed damage in frame {decode.damaged[0]}")
+                raise NoTableError(f"the decoder concealed damage in frame {decode.damaged[0]}")
             if provable and (ranks == NO_PICTURE).any():
                 # Packets without a picture are outside the argument above; not seen in
                 # well-made files, so they may cost a second decode.
-                raise _NoTableError("an H.264 packet gives no picture")
+                raise NoTableError("an H.264 packet gives no picture")
             if timed and provable and (info.interlaced or not _starts_frames(data, info, table)):
                 raise _CompareAllError
             _check_by_decoding(data, info, table, decode.fingerprints, watched)
-        except _NoTableError as exc:
+        except NoTableError as exc:
             reason = str(exc)
     if reason:
         info = replace(info, no_table_because=reason)
@@ -175,7 +175,7 @@ def _scan_stream(
     return VideoScan(info, table)
 
 
-def _describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
+def describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
     """Return what is known before decoding, the number of frames apart."""
     context = stream.codec_context
     extradata = context.extradata or b""
@@ -210,40 +210,60 @@ def _pair(value: Fraction | None) -> tuple[int, int]:
     return (0, 1) if value is None or value <= 0 else (value.numerator, value.denominator)
 
 
-def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo) -> FrameTable:
-    """Return the table without ranks.
+def place_packets(data: bytes, packets: Iterable["Packet[VideoStream]"]) -> FrameTable:
+    """Return the table without ranks, and with what the container says for flags.
 
     Raises:
-        _NoTableError: A condition for a table is broken, whatever the pictures.
+        NoTableError: A packet does not stand in the file, or not alone.
     """
     rows = []
-    units = []
-    has_nal_units = info.codec in ("h264", "hevc")
     for packet in packets:
-        if any(packet.has_sidedata(kind) for kind in _CONFIGURATION):
-            raise _NoTableError("the decoder's configuration changes inside the video")
+        # Few packets have any: to ask for one by name costs more than all the rest.
+        has_any = next(packet.iter_sidedata(), None) is not None
+        if has_any and any(packet.has_sidedata(kind) for kind in _CONFIGURATION):
+            raise NoTableError("the decoder's configuration changes inside the video")
         payload = bytes(packet)
         place = -1 if packet.pos is None else packet.pos
         if place < 0 or not data.startswith(payload, place):
             place = data.find(payload, max(place, 0), max(place, 0) + len(payload) + _BLOCK_HEADER)
         if place < 0:
-            raise _NoTableError("the container does not store each packet in one piece")
+            raise NoTableError("the container does not store each packet in one piece")
         flags = CORRUPT * (packet.is_corrupt or packet.is_discard)
-        if has_nal_units:
-            try:
-                unit = read_access_unit(info.codec, payload, info.nal_length_size)
-            except ValueError as exc:
-                raise _NoTableError(str(exc)) from exc
-            units.append(unit)
-            flags |= RANDOM_ACCESS * unit.random_access | DISPOSABLE * unit.disposable
-        else:
-            flags |= RANDOM_ACCESS * packet.is_keyframe
+        flags |= RANDOM_ACCESS * packet.is_keyframe
         pts = NO_PTS if packet.pts is None else packet.pts
         rows.append((place, len(payload), flags, NO_PICTURE, pts))
-    table = np.array(rows, dtype=np.int64).reshape(-1, 5)
+    return np.array(rows, dtype=np.int64).reshape(-1, 5)
+
+
+def tabulate(data: bytes, placed: FrameTable, info: VideoInfo) -> FrameTable:
+    """Return the table without ranks.
+
+    Args:
+        data: The file.
+        placed: From `place_packets`.
+        info: Of the video.
+
+    Raises:
+        NoTableError: A condition for a table is broken, whatever the pictures.
+    """
+    table = placed.copy()
+    units = []
+    if info.codec in ("h264", "hevc"):
+        for row, (place, size, flags) in enumerate(table[:, :RANK].tolist()):
+            try:
+                unit = read_access_unit(
+                    info.codec, data[place : place + size], info.nal_length_size
+                )
+            except ValueError as exc:
+                raise NoTableError(str(exc)) from exc
+            units.append(unit)
+            flags &= CORRUPT
+            table[row, FLAGS] = (
+                flags | RANDOM_ACCESS * unit.random_access | DISPOSABLE * unit.disposable
+            )
     if not len(table) or not table[0, FLAGS] & RANDOM_ACCESS:
-        raise _NoTableError("the video does not begin with a random-access point")
-    if has_nal_units:
+        raise NoTableError("the video does not begin with a random-access point")
+    if units:
         _check_units(info, units)
     if len(frozenset().union(*(unit.layers for unit in units))) > 1:
         # With temporal layers, "not referred to" holds inside a layer only.
@@ -252,19 +272,19 @@ def _tabulate(data: bytes, packets: list["Packet[VideoStream]"], info: VideoInfo
 
 
 def _check_units(info: VideoInfo, units: list[AccessUnit]) -> None:
-    """Raise _NoTableError where a decoder would need more than the packets from an entry on."""
+    """Raise NoTableError where a decoder would need more than the packets from an entry on."""
     try:
         head = head_parameter_sets(info.codec, info.extradata)
     except ValueError as exc:
-        raise _NoTableError(str(exc)) from exc
+        raise NoTableError(str(exc)) from exc
     # A decoder keeps the parameter sets that it saw last: after a jump back they would be
     # those of a later part of the video.
     if not {parameter_set for unit in units for parameter_set in unit.parameter_sets} <= {*head}:
-        raise _NoTableError("parameter sets change inside the video")
+        raise NoTableError("parameter sets change inside the video")
     if info.codec == "h264":
         fault = stream_fault(head, (unit.slices for unit in units))
         if fault:
-            raise _NoTableError(fault)
+            raise NoTableError(fault)
 
 
 def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
@@ -281,8 +301,8 @@ def _starts_frames(data: bytes, info: VideoInfo, table: FrameTable) -> bool:
     return True
 
 
-def _settle(table: FrameTable) -> None:
-    """Make flags fit the ranks, or raise _NoTableError where they cannot."""
+def settle(table: FrameTable) -> None:
+    """Make flags fit the ranks, or raise NoTableError where they cannot."""
     rank = table[:, RANK]
     pictures = picture_packets(table)
     # A packet without a picture may be the second field of the one before it.
@@ -293,7 +313,7 @@ def _settle(table: FrameTable) -> None:
     # Decoding cannot begin where no picture comes out.
     table[silent, FLAGS] &= ~RANDOM_ACCESS
     if not table[0, FLAGS] & RANDOM_ACCESS or (entry_packets(table, pictures) < 0).any():
-        raise _NoTableError("a picture precedes the first random-access point")
+        raise NoTableError("a picture precedes the first random-access point")
 
 
 def _spot_packets(table: FrameTable) -> Packets:
@@ -324,19 +344,19 @@ def _check_by_decoding(
     """Decode the watched packets by the table, as a reader will.
 
     Raises:
-        _NoTableError: A frame is missing, or is not what the sequential decode gave.
+        NoTableError: A frame is missing, or is not what the sequential decode gave.
     """
     if info.frames != np.count_nonzero(table[:, RANK] != NO_PICTURE):
-        raise _NoTableError("two frames came out of one packet")
+        raise NoTableError("two frames came out of one packet")
     for packets in _subsets(table, watched):
         try:
             for packet, rgb in iter_pictures(data, table[packets, RANK], info=info, table=table):
                 if fingerprints[packet] != fingerprint(rgb):
-                    raise _NoTableError(
+                    raise NoTableError(
                         f"frame {table[packet, RANK]} decodes differently by the table"
                     )
         except DecodeError as exc:
-            raise _NoTableError(f"decoding by the table: {exc}") from exc
+            raise NoTableError(f"decoding by the table: {exc}") from exc
 
 
 def _subsets(table: FrameTable, watched: Packets) -> Iterator[Packets]:

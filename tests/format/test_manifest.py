@@ -13,6 +13,7 @@ from clipshards.packer.format.manifest import Accounting, Manifest, ShardEntry
 ENTRY = ShardEntry(
     name="val-000000.tar",
     bytes=20_480,
+    records=3,
     entries=4,
     samples=2,
     items=3,
@@ -83,6 +84,7 @@ entries = st.builds(
     ShardEntry,
     name=texts.filter(lambda name: name not in ("", ".", "..") and not set("/\0") & set(name)),
     bytes=st.just(2**42),
+    records=st.integers(5, 8),
     entries=st.integers(5, 7),
     samples=st.integers(0, 5),
     items=st.integers(5, 9),

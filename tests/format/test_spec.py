@@ -113,7 +113,7 @@ def index_value() -> dict[str, Any]:
 
 
 def manifest_value() -> dict[str, Any]:
-    entry = ShardEntry("val-000000.tar", 1024, 0, 0, 0, "inside", 512, 2, 0, "ab" * 32, 0)
+    entry = ShardEntry("val-000000.tar", 1024, 0, 0, 0, 0, "inside", 512, 2, 0, "ab" * 32, 0)
     manifest = Manifest(
         "video", "val", "one", ("walk",), {}, 1, "ab" * 32, "ab" * 32,
         Accounting(0, 0, 0, {}), "ab" * 32, {"python": "3"}, (entry,),

@@ -77,6 +77,7 @@ BOXES = replace(PERSONS, compressed=True, box_threshold=0.5)
 SOUND = AudioJson(id="a", origin="list.txt:1", labels=(0,), total_frames=4)
 KEPT = replace(SOUND, codec="aac", sample_rate_hz=16000, channels=1, duration_s=0.5)
 PLAIN = VideoJson("a.mp4", "list.txt:1", (0,), INFO)
+DEMUXED = replace(PLAIN, video=replace(INFO, frame_table="demux"))
 MOMENTS = AvaJson(
     id="a",
     origin="ava.csv:1",
@@ -160,6 +161,7 @@ def bases() -> dict[str, tuple[str, Values]]:
         "sound": ("audio", {"json": SOUND, "mel.npy": floats(6, 80)}),
         "kept sound": ("audio", {"json": KEPT, "mel.npy": floats(6, 80), "m4a": bytes(9)}),
         "video": ("video", {"json": PLAIN, "frames.npy": table(), "mp4": bytes(15)}),
+        "demuxed": ("video", {"json": DEMUXED, "frames.npy": table(), "mp4": bytes(15)}),
         "moments": (
             "ava",
             {
@@ -236,6 +238,8 @@ WRONG = [
     Wrong("pictures", "frames.npy", "2 pictures, the json says 3", {"frames.npy": table(2)}),
     Wrong("pictures", "frames.npy", "3 pictures, the json says 4", video(frames=4)),
     Wrong("pictures", "frames.npy", "a reason why", video(no_table_because="none was made")),
+    Wrong("demuxed", "frames.npy", "either a frame table", {"frames.npy": table()[:0]}),
+    Wrong("demuxed", "frames.npy", "2 pictures, the json says 3", {"frames.npy": table(2)}),
     Wrong("flow", "flow_y.frames.npy", "2 pictures", {"flow_y.frames.npy": table(2)}),
     Wrong("flow", "flow_x.frames.npy", "outside the part", {"flow_x.mp4": bytes(14)}),
     Wrong("flow", "flow_y.frames.npy", "int64 of shape", {"flow_y.frames.npy": np.array(7)}),
@@ -396,7 +400,7 @@ def write_split(folder: Path, task: str, samples: list[Values], **fields: Any) -
         sample = Sample(about.id, about.origin, count, about.summary(), parts)
         writer.add(sample_key("train", ordinal), sample, entries=count)
         ordinal += count
-    entry = writer.finish()
+    entry = writer.finish(records=len(samples))
     (split / shard_name("train", 0)).write_bytes(b"".join(pieces))
     manifest = Manifest(
         task=task,

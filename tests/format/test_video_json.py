@@ -157,9 +157,18 @@ def test_a_sample_without_labels_is_one_with_an_empty_list() -> None:
 
 
 def test_an_unknown_mode_of_the_frame_table_is_refused() -> None:
-    for mode in ("demux", "", "Decode"):
+    for mode in ("guess", "", "Decode", "Demux"):
         with pytest.raises(FormatError, match=r"json\.video\.frame_table: unknown mode"):
             decode(value_of(SAMPLE) | {"video": FULL.to_json() | {"frame_table": mode}})
+
+
+def test_a_demuxed_video_counts_its_frames_and_has_a_table() -> None:
+    demuxed = FULL.to_json() | {"frame_table": "demux"}
+    assert VideoInfo.from_json(demuxed, where="x") == replace(FULL, frame_table="demux")
+    with pytest.raises(FormatError, match=r"^x\.frames: 0 is no count"):
+        VideoInfo.from_json(demuxed | {"frames": 0}, where="x")
+    with pytest.raises(FormatError, match=r"^x\.no_table_because: .* of a decode"):
+        VideoInfo.from_json(demuxed | {"no_table_because": "a reason"}, where="x")
 
 
 @pytest.mark.parametrize("text", ["=", "A", "QU", "Q===", "QUJD=QUJD", "QU JD", "QUJD\n", "QU-_"])

@@ -412,6 +412,7 @@ def make_shard(index: ShardIndex, samples: Sequence[Sample]) -> tuple[bytes, Sha
     return shard, ShardEntry(
         name=shard_name(index.split, index.number),
         bytes=len(shard),
+        records=len(samples),
         entries=sum(index.entries),
         samples=len(samples),
         items=sum(index.items),

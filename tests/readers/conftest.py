@@ -118,7 +118,7 @@ def craft(tmp_path: Path) -> Callable[..., Path]:
             for sample in samples:
                 writer.add(sample_key(split, ordinal), sample, entries=sample.items)
                 ordinal += sample.items
-            entries.append(writer.finish())
+            entries.append(writer.finish(records=len(samples)))
             (folder / shard_name(split, number)).write_bytes(b"".join(pieces))
         manifest = Manifest(
             task=task,
