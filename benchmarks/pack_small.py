@@ -190,7 +190,7 @@ def writer(args: argparse.Namespace, out: Path) -> int:
             made["json"] = about.encode()
             sample = Sample(about.id, about.origin, 1, about.summary(), made)
             shard.add(f"train-{number:08d}", sample, entries=1)
-        shard.finish()
+        shard.finish(records=args.samples)
     return int(args.samples)
 
 

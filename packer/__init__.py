@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from clipshards.packer.annotations.rawframe_list import RawframeList
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
     from clipshards.packer.annotations.video_list import VideoList
+    from clipshards.packer.engines.local import LocalEngine
+    from clipshards.packer.finish import finish_split
     from clipshards.packer.format.errors import (
         AnnotationError,
         CorruptShardError,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
         UnsupportedVersionError,
         WorkerError,
     )
-    from clipshards.packer.packing import PackReport, pack
+    from clipshards.packer.packing import Packing, pack
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import (
         ActivityNetRecord,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         SkeletonRecord,
         VideoRecord,
     )
+    from clipshards.packer.reports import PackReport, PartReport, PlanSummary
 
 _ERRORS = "clipshards.packer.format.errors"
 _HOME = {
@@ -62,11 +65,15 @@ _HOME = {
     "FormatError": _ERRORS,
     "FrameRange": "clipshards.packer.records",
     "KeyFrame": "clipshards.packer.records",
+    "LocalEngine": "clipshards.packer.engines.local",
     "MediaError": _ERRORS,
     "NotFoundError": _ERRORS,
     "Origin": "clipshards.packer.records",
-    "PackReport": "clipshards.packer.packing",
+    "PackReport": "clipshards.packer.reports",
+    "Packing": "clipshards.packer.packing",
+    "PartReport": "clipshards.packer.reports",
     "PlanError": _ERRORS,
+    "PlanSummary": "clipshards.packer.reports",
     "RawframeList": "clipshards.packer.annotations.rawframe_list",
     "RawframesRecord": "clipshards.packer.records",
     "Recipe": "clipshards.packer.recipe",
@@ -79,6 +86,7 @@ _HOME = {
     "VideoList": "clipshards.packer.annotations.video_list",
     "VideoRecord": "clipshards.packer.records",
     "WorkerError": _ERRORS,
+    "finish_split": "clipshards.packer.finish",
     "pack": "clipshards.packer.packing",
     "read_class_names": "clipshards.packer.annotations.class_names",
 }
@@ -98,11 +106,15 @@ __all__ = [
     "FormatError",
     "FrameRange",
     "KeyFrame",
+    "LocalEngine",
     "MediaError",
     "NotFoundError",
     "Origin",
     "PackReport",
+    "Packing",
+    "PartReport",
     "PlanError",
+    "PlanSummary",
     "RawframeList",
     "RawframesRecord",
     "Recipe",
@@ -115,6 +127,7 @@ __all__ = [
     "VideoList",
     "VideoRecord",
     "WorkerError",
+    "finish_split",
     "pack",
     "read_class_names",
 ]

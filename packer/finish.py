@@ -1,28 +1,222 @@
 """The end of packing a split: rejects, manifest, side files; then the build folder goes."""
 
+import os
 import platform
 import sys
-from collections import Counter
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.checksums import sha256_hex
+from clipshards.packer.format.errors import NotFoundError, PlanError, RejectsError
 from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
     MANIFEST_NAME,
     REJECTS_NAME,
+    check_split,
     sample_key,
     wids_name,
 )
-from clipshards.packer.format.rejects import RejectRow, encode_rejects
+from clipshards.packer.format.rejects import RejectRow, decode_rejects, encode_rejects
 from clipshards.packer.interop import wids_index
+from clipshards.packer.media_bytes import growth_warning
+from clipshards.packer.notes import Notes, load_notes
 from clipshards.packer.plan import Plan
-from clipshards.packer.receipts import Receipt
-from clipshards.packer.records import Excluded, Reject
-from clipshards.packer.storage import Storage
+from clipshards.packer.receipts import Receipt, load_receipts, warnings_of
+from clipshards.packer.records import Reject
+from clipshards.packer.reports import PackReport
+from clipshards.packer.standing import stored_plan
+from clipshards.packer.storage import Storage, open_storage
+
+_SHOWN = 3
+
+
+def finish_split(
+    out: str | os.PathLike[str], *, split: str, max_rejects: int | None = None
+) -> PackReport:
+    """Finish a split whose shards were made in parts; safe to do again.
+
+    Args:
+        out: Folder of the data set.
+        split: Name of the split.
+        max_rejects: Rejects up to which the manifest is written; default: the greater of 10
+            and 1 % of the entries.
+
+    Returns:
+        The report; `report.rejects` lists what could not be packed and why.
+
+    Raises:
+        NotFoundError: Nothing was packed there.
+        PlanError: Shards are missing.
+        FormatError: A plan, receipt or manifest that stands there is damaged.
+        RejectsError: Too many rejects, or nothing but rejects; there is no manifest.
+        StorageError: The location cannot be written.
+    """
+    started = time.monotonic()
+    storage = open_storage(out)
+    check_split(split)
+    notes = Notes((), {}, 0, ())
+    receipts: list[Receipt] = []
+    name = f"{split}/{MANIFEST_NAME}"
+    if storage.size(name) is not None:
+        manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
+        rejects = read_rejects(storage, manifest)
+    else:
+        plan = stored_plan(storage, split)
+        if plan is None:
+            raise NotFoundError(f"{storage.url}/{split}: no split and no plan of one stands here")
+        receipts, missing = load_receipts(storage, plan)
+        if missing:
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            raise PlanError(
+                f"{storage.url}/{split}: {len(missing)} of {len(plan.shards)} shards are not made "
+                f"yet: {', '.join(missing[:_SHOWN])}{more}; run the parts that make them"
+            )
+        notes = load_notes(storage, plan)
+        manifest, rejects = close_split(storage, plan, notes, receipts, max_rejects)
+    settle(storage, manifest)
+    return report_on(storage, manifest, notes, receipts, rejects, made=0, started=started)
+
+
+def close_split(
+    storage: Storage,
+    plan: Plan,
+    notes: Notes,
+    receipts: Sequence[Receipt],
+    max_rejects: int | None,
+) -> tuple[Manifest, list[RejectRow]]:
+    """Write `rejects.jsonl` and then the manifest, which makes the split exist; return both.
+
+    Args:
+        storage: The location.
+        plan: The plan that all shards were made by.
+        notes: What goes with it.
+        receipts: Of all shards, in order.
+        max_rejects: As for `pack`.
+
+    Raises:
+        RejectsError: There are more rejects, or nothing else; there is no manifest.
+    """
+    split = plan.split
+    rejects = sorted(
+        [*notes.rejects, *(row for receipt in receipts for row in receipt.rejects)],
+        key=lambda row: row.ordinal,
+    )
+    try:
+        check_rejects(
+            rejects,
+            max_rejects,
+            plan.entries,
+            "no manifest was written, the finished shards are kept. Mend the media and run the "
+            "same command again, or allow more rejects; another annotation or option needs "
+            f"a new plan (--replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
+        )
+    except RejectsError:
+        _write_rejects(storage, split, rejects)
+        raise
+    labels: LabelMode = plan.request["labels"]
+    lines = _write_rejects(storage, split, rejects)
+    manifest = Manifest(
+        task=plan.request["task"],
+        split=split,
+        labels=labels,
+        class_names=tuple(plan.request["class_names"]),
+        recipe=plan.request["recipe"],
+        # A sample is worth a request of its own; the order may part all neighbours.
+        run_length=1,
+        request_digest=plan.request_digest,
+        plan_digest=plan.digest,
+        accounting=Accounting(
+            entries=plan.entries,
+            packed=sum(receipt.entry.entries for receipt in receipts),
+            rejected=sum(row.entries for row in rejects),
+            excluded=notes.excluded,
+        ),
+        rejects_sha256=sha256_hex(lines),
+        made_with=made_with(plan.request["recipe"]),
+        shards=tuple(receipt.entry for receipt in receipts),
+    )
+    data = manifest.encode()
+    # What cannot be read back must not be written.
+    Manifest.decode(data, where=MANIFEST_NAME)
+    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=f"{split}/{BUILD_FOLDER}")
+    return manifest, rejects
+
+
+def report_on(
+    storage: Storage,
+    manifest: Manifest,
+    notes: Notes,
+    receipts: Sequence[Receipt],
+    rejects: Sequence[RejectRow],
+    *,
+    made: int,
+    started: float,
+) -> PackReport:
+    """Return the report on a finished split.
+
+    Args:
+        storage: The location.
+        manifest: Of the split.
+        notes: What goes with its plan.
+        receipts: Of the shards, where the split was finished by this run.
+        rejects: All of them.
+        made: Shards that this run made.
+        started: When it began, by `time.monotonic`.
+    """
+    return PackReport(
+        location=storage.url,
+        split=manifest.split,
+        entries=manifest.accounting.entries,
+        packed=manifest.accounting.packed,
+        excluded=manifest.accounting.excluded,
+        rejects=tuple(rejects),
+        shards=len(manifest.shards),
+        shards_made=made,
+        bytes=manifest.size_bytes,
+        source_bytes=notes.source_bytes,
+        content_digest=manifest.content_digest,
+        warnings=(
+            *notes.warnings,
+            *warnings_of(receipts),
+            *growth_warning(manifest.size_bytes, notes.source_bytes, "take"),
+        ),
+        seconds=time.monotonic() - started,
+    )
+
+
+def check_rejects(
+    rejects: Sequence[RejectRow], max_rejects: int | None, total: int, words: str
+) -> None:
+    """Raise RejectsError if there are too many, or nothing else.
+
+    Args:
+        rejects: All that are known.
+        max_rejects: How many there may be; None for the greater of 10 and 1 % of `total`.
+        total: Entries of the annotation.
+        words: What that means, and what to do.
+    """
+    limit = max(10, total // 100) if max_rejects is None else max_rejects
+    count = sum(row.entries for row in rejects)
+    if count <= limit and count < total:
+        return
+    if count == total:
+        amount = f"none of the {total} entries can be packed"
+    else:
+        amount = f"{count} of {total} entries cannot be packed, {limit} may be rejected"
+    raise RejectsError(
+        f"{amount}; {words}. The first: {rejects[0].origin}: {rejects[0].message}",
+        rejects,
+    )
+
+
+def read_rejects(storage: Storage, manifest: Manifest) -> list[RejectRow]:
+    """Return the rejects of a finished split."""
+    name = f"{manifest.split}/{REJECTS_NAME}"
+    return decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
 
 
 def rejects_of_entries(split: str, entries: Sequence[Entry]) -> list[RejectRow]:
@@ -42,46 +236,7 @@ def rejects_of_entries(split: str, entries: Sequence[Entry]) -> list[RejectRow]:
     ]
 
 
-def write_manifest(
-    storage: Storage,
-    plan: Plan,
-    entries: Sequence[Entry],
-    receipts: Sequence[Receipt],
-    rejects: Sequence[RejectRow],
-) -> Manifest:
-    """Write `rejects.jsonl` and then the manifest, which makes the split exist; return it."""
-    split = plan.split
-    excluded = Counter(entry.value.option for entry in entries if isinstance(entry.value, Excluded))
-    labels: LabelMode = plan.request["labels"]
-    lines = write_rejects(storage, split, rejects)
-    manifest = Manifest(
-        task=plan.request["task"],
-        split=split,
-        labels=labels,
-        class_names=tuple(plan.request["class_names"]),
-        recipe=plan.request["recipe"],
-        # A sample is worth a request of its own; the order may part all neighbours.
-        run_length=1,
-        request_digest=plan.request_digest,
-        plan_digest=plan.digest,
-        accounting=Accounting(
-            entries=plan.entries,
-            packed=sum(receipt.entry.entries for receipt in receipts),
-            rejected=sum(row.entries for row in rejects),
-            excluded=dict(excluded),
-        ),
-        rejects_sha256=sha256_hex(lines),
-        made_with=made_with(plan.request["recipe"]),
-        shards=tuple(receipt.entry for receipt in receipts),
-    )
-    data = manifest.encode()
-    # What cannot be read back must not be written.
-    Manifest.decode(data, where=MANIFEST_NAME)
-    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=f"{split}/{BUILD_FOLDER}")
-    return manifest
-
-
-def write_rejects(storage: Storage, split: str, rejects: Sequence[RejectRow]) -> bytes:
+def _write_rejects(storage: Storage, split: str, rejects: Sequence[RejectRow]) -> bytes:
     """Write `rejects.jsonl`; return its bytes."""
     lines = encode_rejects(rejects)
     storage.put(f"{split}/{REJECTS_NAME}", lines, staging=f"{split}/{BUILD_FOLDER}")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -95,14 +96,11 @@ class Plan:
 
     def differences(self, request: Request) -> str:
         """Return what a request asks otherwise than this plan's, in words; empty for nothing."""
+        digest = "records_digest"
         asked = request.to_json()
-        words = []
-        for name in sorted(asked):
-            old, new = self.request.get(name), asked[name]
-            if old != new and name == "records_digest":
-                words.append("the entries of the annotation")
-            elif old != new:
-                words.append(f"{name}: planned {repr(old)[:60]}, now {repr(new)[:60]}")
+        words = differences(self.request | {digest: ""}, asked | {digest: ""}, "planned")
+        if self.request.get(digest) != asked[digest]:
+            words.append("the entries of the annotation")
         return "; ".join(words)
 
     def encode(self) -> bytes:
@@ -142,6 +140,23 @@ class Plan:
             value["entries"],
             tuple(tuple(shard) for shard in value["shards"]),
         )
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], then: str, where: str = "") -> list[str]:
+    """Return each place where two JSON objects differ, in words.
+
+    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}, "packed")
+    ['a.b: packed 1, now 3']
+    """
+    words = []
+    for key in sorted(old.keys() | new.keys()):
+        place = f"{where}.{key}" if where else key
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            words += differences(before, after, then, place)
+        elif before != after:
+            words.append(f"{place}: {then} {repr(before)[:60]}, now {repr(after)[:60]}")
+    return words
 
 
 def digest_of_entries(entries: Iterable[Entry]) -> str:
@@ -194,10 +209,7 @@ def make_plan(
             together since they are made from one source; None where each stands alone.
         side_bytes: What a sample takes beside those bytes, about: headers, json, frame table.
     """
-    ordinals = list(sizes)
-    if request.seed is not None:
-        family = families or {}
-        ordinals.sort(key=lambda ordinal: _shuffle_key(request.seed, family.get(ordinal, ordinal)))
+    ordinals = _order(request.seed, sizes, families)
     known = [size for size in sizes.values() if size is not None]
     mean = sum(known) // len(known) if known else 0
     expected = [
@@ -212,9 +224,53 @@ def make_plan(
     )
 
 
-def _shuffle_key(seed: int | None, ordinal: int) -> bytes:
+def plan_again(
+    request: Request,
+    entries: int,
+    ordinals: Iterable[int],
+    counts: Iterable[int],
+    *,
+    families: Mapping[int, int] | None = None,
+) -> Plan:
+    """Return a plan that was made earlier, whatever the media weigh now.
+
+    Args:
+        request: What the user asked for then.
+        entries: Entries of the annotation.
+        ordinals: Of all records, in annotation order.
+        counts: Records of each shard.
+        families: As for `make_plan`.
+    """
+    ordered = iter(_order(request.seed, ordinals, families))
+    return Plan(
+        request.to_json(), entries, tuple(tuple(islice(ordered, count)) for count in counts)
+    )
+
+
+def shuffled(
+    ordinals: Iterable[int], *, seed: int, families: Mapping[int, int] | None = None
+) -> list[int]:
+    """Return the ordinals in the order of a seed; those of one family stay together.
+
+    Args:
+        ordinals: In annotation order.
+        seed: Of the order.
+        families: Ordinal of the first of each one's family; None where each stands alone.
+    """
+    family = families or {}
+
     # A hash and not a random generator: the same in every release of every library.
-    return hashlib.sha256(f"{seed}:{ordinal}".encode()).digest()
+    def place(ordinal: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{family.get(ordinal, ordinal)}".encode()).digest()
+
+    return sorted(ordinals, key=place)
+
+
+def _order(
+    seed: int | None, ordinals: Iterable[int], families: Mapping[int, int] | None
+) -> list[int]:
+    """Return the ordinals of all records, in the order of the shards."""
+    return list(ordinals) if seed is None else shuffled(ordinals, seed=seed, families=families)
 
 
 def cut_evenly(sizes: Sequence[int], target: int) -> list[tuple[int, int]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.manifest import SHARD_SCHEMA, ShardEntry
-from clipshards.packer.format.names import BUILD_FOLDER
+from clipshards.packer.format.names import BUILD_FOLDER, shard_name
 from clipshards.packer.format.rejects import REJECT_SCHEMA, RejectRow
+from clipshards.packer.plan import Plan
 from clipshards.packer.storage import Storage
 
 _SHOWN = 10
@@ -65,6 +66,14 @@ def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> 
         rejects=tuple(RejectRow(**row) for row in value["rejects"]),
         warnings=tuple((origin, message) for origin, message in value["warnings"]),
     )
+
+
+def load_receipts(storage: Storage, plan: Plan) -> tuple[list[Receipt], tuple[str, ...]]:
+    """Return the receipts of all shards that are made, and the names of the others, in order."""
+    names = [shard_name(plan.split, number) for number in range(len(plan.shards))]
+    found = {name: load_receipt(storage, plan.split, name, plan.digest) for name in names}
+    receipts = [receipt for receipt in found.values() if receipt is not None]
+    return receipts, tuple(name for name, receipt in found.items() if receipt is None)
 
 
 def warnings_of(receipts: Iterable[Receipt]) -> tuple[str, ...]:

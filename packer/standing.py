@@ -1,7 +1,9 @@
 """What stands at a location already: a finished split, an unfinished plan, or strays."""
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 
+from clipshards.packer.entries import Entry
 from clipshards.packer.format.errors import PlanError
 from clipshards.packer.format.manifest import Manifest
 from clipshards.packer.format.names import (
@@ -11,7 +13,10 @@ from clipshards.packer.format.names import (
     is_shard_name,
     wids_name,
 )
-from clipshards.packer.plan import Plan, Request
+from clipshards.packer.format.rejects import RejectRow
+from clipshards.packer.notes import Notes, store_notes
+from clipshards.packer.plan import Plan, Request, differences, plan_again
+from clipshards.packer.receipts import Receipt, store_receipt
 from clipshards.packer.storage import Storage
 
 
@@ -27,51 +32,135 @@ def finished_split(storage: Storage, request: Request) -> Manifest | None:
     manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
     if manifest.request_digest == request.digest:
         return manifest
-    known = {
-        "task": (manifest.task, request.task),
-        "labels": (manifest.labels, request.labels),
-        "class names": (manifest.class_names, request.class_names),
-        "recipe": (manifest.recipe, request.recipe.to_json(request.task)),
-    }
-    differences = "; ".join(
-        f"{name}: packed {repr(old)[:60]}, now {repr(new)[:60]}"
-        for name, (old, new) in known.items()
-        if old != new
+    found = differences(
+        {
+            "task": manifest.task,
+            "labels": manifest.labels,
+            "class names": list(manifest.class_names),
+            "recipe": manifest.recipe,
+        },
+        {
+            "task": request.task,
+            "labels": request.labels,
+            "class names": list(request.class_names),
+            "recipe": request.recipe.to_json(request.task),
+        },
+        "packed",
     )
     raise PlanError(
         f"{storage.url}/{request.split}: a split that another request made stands here, "
         f"{manifest.content_digest[:12]} "
-        f"({differences or 'other entries, order, shard size or --allow-outside'}); choose "
+        f"({'; '.join(found) or 'other entries, order, shard size or --allow-outside'}); choose "
         "another name or location, or replace it (--replan)"
     )
 
 
-def settled_plan(storage: Storage, request: Request, make: Callable[[], Plan]) -> Plan:
-    """Return the stored plan of this request; if there is none, `make` it and store it.
+def unfinished_plan(storage: Storage, request: Request) -> Plan | None:
+    """Return the stored plan of this request, None if there is none.
 
     Raises:
         PlanError: The plan of another request stands there, or shards of none.
     """
-    name = f"{request.split}/{BUILD_FOLDER}/plan.json"
-    if storage.size(name) is None:
+    plan = stored_plan(storage, request.split)
+    if plan is None:
         strays = [n for n in storage.names(request.split) if is_shard_name(request.split, n)]
         if strays:
             raise PlanError(
                 f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "
                 "plan or manifest; choose another location, or replace them (--replan)"
             )
-        plan = make()
-        staging = f"{request.split}/{BUILD_FOLDER}"
-        if storage.put_new(name, plan.encode(), staging=staging):
-            return plan
-    plan = Plan.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    differences = plan.differences(request)
-    if differences:
+        return None
+    found = plan.differences(request)
+    if found:
         raise PlanError(
             f"{storage.url}/{request.split}: an unfinished plan of another request stands here "
-            f"({differences}); run that request again, or replace it (--replan)"
+            f"({found}); run that request again, or replace it (--replan)"
         )
     return plan
+
+
+def settled_plan(storage: Storage, request: Request, make: Callable[[], Plan]) -> Plan:
+    """Return the stored plan of this request; if there is none, `make` it and store it.
+
+    Raises:
+        PlanError: As for `unfinished_plan`.
+    """
+    plan = unfinished_plan(storage, request)
+    if plan is None:
+        plan = make()
+        staging = f"{request.split}/{BUILD_FOLDER}"
+        if not storage.put_new(_plan_name(request.split), plan.encode(), staging=staging):
+            # Somebody else was faster, and may have asked for something else.
+            return unfinished_plan(storage, request) or plan
+    return plan
+
+
+def stored_plan(storage: Storage, split: str) -> Plan | None:
+    """Return the plan of an unfinished split, None if there is none.
+
+    Raises:
+        FormatError: It is damaged.
+    """
+    name = _plan_name(split)
+    if storage.size(name) is None:
+        return None
+    return Plan.decode(storage.read_all(name), where=f"{storage.url}/{name}")
+
+
+def reopen(
+    storage: Storage,
+    manifest: Manifest,
+    request: Request,
+    planned: Mapping[int, Entry],
+    families: Mapping[int, int] | None,
+    notes: Notes,
+    rejects: Sequence[RejectRow],
+) -> None:
+    """Make a finished split an unfinished one that has all its shards, and its rejects.
+
+    The manifest goes last, so that a run that is killed before has changed nothing.
+
+    Args:
+        storage: The location.
+        manifest: Of the split.
+        request: That made it.
+        planned: Its records by ordinal, in annotation order.
+        families: As for `make_plan`.
+        notes: What goes with the plan.
+        rejects: All of the split.
+
+    Raises:
+        PlanError: The shards were cut by another plan.
+    """
+    split = request.split
+    plan = plan_again(
+        request,
+        manifest.accounting.entries,
+        planned,
+        [shard.records for shard in manifest.shards],
+        families=families,
+    )
+    if plan.digest != manifest.plan_digest:
+        raise PlanError(
+            f"{storage.url}/{split}: another release cut these shards by rules of its own; "
+            "pack the split anew (--replan)"
+        )
+    number_of = {ordinal: number for number, shard in enumerate(plan.shards) for ordinal in shard}
+    ordinals = list(planned)
+    of_shard: dict[int, list[RejectRow]] = {}
+    unusable = {row.ordinal for row in notes.rejects}
+    for row in rejects:
+        if row.ordinal not in unusable:
+            # An item that was left out stands behind the ordinal of its record.
+            record = ordinals[bisect_right(ordinals, row.ordinal) - 1]
+            of_shard.setdefault(number_of[record], []).append(row)
+    store_notes(storage, plan, notes)
+    staging = f"{split}/{BUILD_FOLDER}"
+    storage.put(_plan_name(split), plan.encode(), staging=staging)
+    for number, shard in enumerate(manifest.shards):
+        receipt = Receipt(plan.digest, shard, tuple(of_shard.get(number, ())), ())
+        store_receipt(storage, split, receipt)
+    storage.remove(f"{split}/{MANIFEST_NAME}")
 
 
 def discard(storage: Storage, split: str) -> None:
@@ -83,3 +172,7 @@ def discard(storage: Storage, split: str) -> None:
     storage.remove(f"{split}/{REJECTS_NAME}")
     storage.remove(wids_name(split))
     storage.remove_folder(f"{split}/{BUILD_FOLDER}")
+
+
+def _plan_name(split: str) -> str:
+    return f"{split}/{BUILD_FOLDER}/plan.json"

@@ -11,7 +11,10 @@ from clipshards.packer.format.errors import DatasetError, NotFoundError, PlanErr
 
 # Name -> (module and object, first line of its help), in the order of `--help`.
 _COMMANDS = {
+    "plan": ("clipshards.tools.plan:plan", "Say what a pack command would make, and how long."),
     "pack": ("clipshards.tools.pack:pack", "Pack an annotation and its media into shards."),
+    "finish": ("clipshards.tools.finish:finish", "Finish a split that was packed in parts."),
+    "status": ("clipshards.tools.status:status", "Print how far a packing job has come."),
     "extract-audio": (
         "clipshards.tools.extract_audio:extract_audio",
         "Write the sound of a folder of videos as wav files.",

@@ -39,16 +39,21 @@ def info(location: str, split: str | None, as_json: bool) -> None:
                 ("labels", labels[manifest.labels]),
                 ("classes", len(manifest.class_names) or "not named"),
                 ("entries", entries),
-                (
-                    "recipe",
-                    ", ".join(f"{n} {value}" for n, value in manifest.recipe.items()) or "-",
-                ),
+                ("recipe", _recipe_text(manifest.recipe) or "-"),
                 ("made with", ", ".join(f"{n} {v}" for n, v in manifest.made_with.items())),
                 ("digest", manifest.content_digest[:12]),
             ]
         )
     for name in begun:
         click.echo(f"{name}: packing has not ended; give the pack command again")
+
+
+def _recipe_text(recipe: dict[str, Any]) -> str:
+    """Return a recipe in words; what shapes the bytes of encoded videos in brackets."""
+    return ", ".join(
+        f"{name} ({_recipe_text(value)})" if isinstance(value, dict) else f"{name} {value}"
+        for name, value in recipe.items()
+    )
 
 
 def _as_json(manifest: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import click
-from click.core import ParameterSource
 
+from clipshards.tools.pack_options import insist, video_options, video_recipe
 from clipshards.tools.pack_run import (
     Common,
     annotation_file,
@@ -16,16 +16,19 @@ from clipshards.tools.pack_run import (
 )
 
 
-class _Formats(click.Group):
+class Formats(click.Group):
+    """A group with a command for each annotation format."""
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name all formats where none is called so."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             ctx.fail(f"No such format {args[0]!r}. There are: {', '.join(self.commands)}.")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Formats)
+@click.group(cls=Formats)
 def pack() -> None:
     """Pack an annotation and its media into shards.
 
@@ -35,51 +38,26 @@ def pack() -> None:
     """
 
 
-def _insist(needed: str, given: object, *options: str) -> None:
-    """Refuse options that would do nothing, as another one that they need was not given."""
-    context = click.get_current_context()
-    for option in options:
-        name = option.strip("-").replace("-", "_")
-        if not given and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option} needs {needed}.")
-
-
 @pack.command()
 @click.argument("annotation", type=annotation_file)
 @common_options()
 @label_options
 @click.option("--delimiter", default=" ", help="Between two fields, once.  [default: one space]")
-@click.option(
-    "--recipe",
-    type=click.Choice(["copy", "remux"]),
-    default="copy",
-    show_default=True,
-    help="copy: the file's bytes. remux: an mp4 of its packets, frames and sound unchanged.",
-)
-@click.option(
-    "--frame-table",
-    type=click.Choice(["decode", "none"]),
-    default="decode",
-    show_default=True,
-    help="decode: decode each video once, which proves it whole and lets readers jump. "
-    "none: pack videos undecoded.",
-)
+@video_options
 def video(
     annotation: Path,
     multi_label: bool,
     unlabelled: bool,
     delimiter: str,
-    recipe: Any,
-    frame_table: Any,
-    **common: Unpack[Common],
+    **options: Any,
 ) -> None:
     """Pack a video list, `path label [label ...]` a line."""
     from clipshards.packer.annotations.video_list import VideoList
-    from clipshards.packer.recipe import Recipe
 
+    recipe, common = video_recipe(options)
     labels = label_mode(multi_label, unlabelled)
     records = VideoList(annotation, labels=labels, delimiter=delimiter.replace("\\t", "\t"))
-    run_pack(records, common, labels=labels, recipe=Recipe(recipe, frame_table))
+    run_pack(records, common, labels=labels, recipe=recipe)
 
 
 @pack.command()
@@ -123,7 +101,7 @@ def skeleton(
     """
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
 
-    _insist("--valid-ratio", valid_ratio, "--box-thr")
+    insist("--valid-ratio", valid_ratio, "--box-thr")
     labels = label_mode(multi_label, unlabelled)
     records = SkeletonFile(
         annotation,
@@ -214,7 +192,7 @@ def audio(
     from clipshards.packer.annotations.audio_list import AudioList
     from clipshards.packer.recipe import Recipe
 
-    _insist("--features compute", features == "compute", "--keep-audio")
+    insist("--features compute", features == "compute", "--keep-audio")
     labels = label_mode(multi_label, unlabelled)
     recipe = Recipe(features=features, keep_audio=keep_audio or "no")
     run_pack(AudioList(annotation, labels=labels), common, labels=labels, recipe=recipe)
@@ -307,8 +285,8 @@ def ava(
     """
     from clipshards.packer.annotations.ava_csv import AvaCsv
 
-    _insist("--filename-tmpl", filename_tmpl, "--start-index", "--rate")
-    _insist("--proposals", proposals, "--python2")
+    insist("--filename-tmpl", filename_tmpl, "--start-index", "--rate")
+    insist("--proposals", proposals, "--python2")
     try:
         classes = tuple(map(int, custom_classes.split(","))) if custom_classes else ()
     except ValueError:
@@ -348,20 +326,23 @@ def ava(
 @click.option(
     "--video-tmpl", default="", help="Path of the video itself, with {} for its name, as v/{}.mp4."
 )
+@video_options
 def activitynet(
     annotation: Path,
     source_split: str | None,
     feature_tmpl: str,
     video_tmpl: str,
-    **common: Unpack[Common],
+    **options: Any,
 ) -> None:
     """Pack an ActivityNet json, in MMAction2's layout or the official one."""
     from clipshards.packer.annotations.activitynet_file import ActivityNetFile
 
+    insist("--video-tmpl", video_tmpl, "--recipe", "--frame-table")
+    recipe, common = video_recipe(options)
     records = ActivityNetFile(
         annotation,
         source_split=source_split,
         feature_tmpl=feature_tmpl,
         video_tmpl=video_tmpl,
     )
-    run_pack(records, common, labels="none", class_names=records.class_names)
+    run_pack(records, common, labels="none", class_names=records.class_names, recipe=recipe)

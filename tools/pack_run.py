@@ -1,7 +1,6 @@
 """What all `clipshards pack` commands share: their options, the run and its report."""
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -11,25 +10,49 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from clipshards.packer.format.errors import RejectsError
-from clipshards.tools.printing import (
-    bytes_text,
-    count_text,
-    print_json,
-    print_pairs,
-    printable,
-    progress_bar,
+from clipshards.tools.pack_report import (
+    plan_line,
+    print_part,
+    print_plan,
+    print_rejects,
+    print_report,
+    print_warnings,
 )
+from clipshards.tools.printing import bytes_text, print_json, progress_bar
 
 if TYPE_CHECKING:
     from clipshards.packer.format.manifest import LabelMode
-    from clipshards.packer.format.rejects import RejectRow
-    from clipshards.packer.packing import PackReport, PlanSummary
+    from clipshards.packer.making import Engine
+    from clipshards.packer.packing import Packing
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import Excluded, Record, Reject
+    from clipshards.packer.reports import PackReport, PlanSummary
 
-_REJECTS_SHOWN = 10
+ONLY_PLAN = "clipshards.plan"
+"""Set in a context's `meta` where a command is to plan only."""
+RUN_ONLY = {
+    "max_rejects": None,
+    "engine": "local",
+    "ray_address": None,
+    "part": None,
+    "replan": False,
+    "retry_rejects": False,
+}
+"""Options of the run, which a plan has no use for, and what they are where none is given."""
 
 annotation_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _part_of(
+    _context: click.Context, _param: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """Return (number, parts) of a text like `2/5`."""
+    if text is None:
+        return None
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"expected a part as 2/5, got {text!r}")
+    return int(part), int(parts)
 
 
 class Common(TypedDict):
@@ -44,8 +67,12 @@ class Common(TypedDict):
     shard_size: str
     max_rejects: int | None
     workers: int | None
+    engine: str
+    ray_address: str | None
+    part: tuple[int, int] | None
     allow_outside: bool
     replan: bool
+    retry_rejects: bool
     as_json: bool
 
 
@@ -111,8 +138,32 @@ def common_options(*, media: bool = True) -> Callable[[Callable[..., None]], Cal
             help="Processes that make shards; their bytes do not depend on it.  "
             "[default: one a processor]",
         ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where shards are made: on this machine, or on a Ray cluster.",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Of the Ray cluster.  [default: RAY_ADDRESS, else one on this machine]",
+        ),
+        click.option(
+            "--part",
+            metavar="K/N",
+            callback=_part_of,
+            help="Make the shards of part K of N only, as in a job array; `clipshards finish` ends "
+            "the split.",
+        ),
         click.option("--allow-outside", is_flag=True, help="Let paths lead out of the media root."),
         click.option("--replan", is_flag=True, help="Start over: replace what stands there."),
+        click.option(
+            "--retry-rejects",
+            is_flag=True,
+            help="Make those shards of a finished split anew that lack samples.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     )
 
@@ -134,15 +185,60 @@ def run_pack(
 ) -> None:
     """Pack the records of an annotation and print what happened; exit with 1 on rejects.
 
-    `class_names` are those that the annotation knows; a file of the user's goes before.
+    Under `clipshards plan`, print what would happen. `class_names` are those that the
+    annotation knows; a file of the user's goes before.
     """
     from clipshards.packer.annotations.class_names import read_class_names
-    from clipshards.packer.packing import pack as pack_records
+    from clipshards.packer.packing import Packing
 
+    if common["part"] and (common["replan"] or common["retry_rejects"]):
+        raise click.UsageError("--part: start over or try again with all parts, before them.")
     names = common["class_names"]
     # Read once: the annotation may be a pipe.
     records = list(source)
-    with progress_bar(len(records), "entry", f"pack {common['split']}") as bar:
+    warnings = getattr(source, "warnings", ())
+    try:
+        job = Packing(
+            records,
+            common["out"],
+            split=common["split"],
+            media_root=common["media_root"],
+            labels=labels,
+            class_names=class_names if names is None else read_class_names(names),
+            recipe=recipe,
+            seed=None if common["keep_order"] else common["seed"],
+            shard_size=parse_size(common["shard_size"]),
+            max_rejects=common["max_rejects"],
+            allow_outside=common["allow_outside"],
+            warnings=warnings,
+        )
+        if click.get_current_context().meta.get(ONLY_PLAN):
+            _tell_plan(job, common)
+        else:
+            _run_job(job, common)
+    except RejectsError as exc:
+        if common["as_json"]:
+            print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
+        else:
+            print_rejects(exc.rejects)
+            print_warnings(warnings)
+        raise
+
+
+def _tell_plan(job: "Packing", common: Common) -> None:
+    plan, status = job.plan(), job.standing()
+    estimate = job.estimate()
+    if common["as_json"]:
+        value = asdict(plan) | {"estimate": asdict(estimate)}
+        print_json(value | {"standing": None if status is None else asdict(status)})
+    else:
+        print_plan(plan, estimate, status, workers=common["workers"] or _processors())
+    if estimate.rejects:
+        raise click.exceptions.Exit(1)
+
+
+def _run_job(job: "Packing", common: Common) -> None:
+    with progress_bar(job.entries, "entry", f"pack {common['split']}") as bar:
         packed_bytes = 0
 
         def progress(entries: int, media_bytes: int) -> None:
@@ -153,82 +249,57 @@ def run_pack(
 
         def planning(plan: "PlanSummary") -> None:
             if plan.source_bytes:
-                growth = plan.bytes / plan.source_bytes
-                size = f"{count_text(plan.shards, 'shard')}, about {bytes_text(plan.bytes)}"
-                clips = f"plan: {count_text(plan.samples, 'clip')} in {size}"
-                bar.write(f"{clips}, {growth:.1f} times the bytes of their videos", sys.stderr)
+                bar.write(plan_line(plan), sys.stderr)
             for text in plan.warnings:
                 bar.write(f"warning: {text}", sys.stderr)
 
-        try:
-            report = pack_records(
-                records,
-                common["out"],
-                split=common["split"],
-                media_root=common["media_root"],
-                labels=labels,
-                class_names=class_names if names is None else read_class_names(names),
-                recipe=recipe,
-                seed=None if common["keep_order"] else common["seed"],
-                shard_size=parse_size(common["shard_size"]),
-                max_rejects=common["max_rejects"],
-                allow_outside=common["allow_outside"],
+        engine = _engine(common)
+        if common["part"]:
+            part, parts = common["part"]
+            made = job.run_part(part, parts, engine=engine, planning=planning, progress=progress)
+        else:
+            report = job.run(
+                engine=engine,
                 replan=common["replan"],
-                workers=common["workers"] or len(os.sched_getaffinity(0)),
+                retry_rejects=common["retry_rejects"],
                 planning=planning,
                 progress=progress,
             )
-        except RejectsError as exc:
-            if common["as_json"]:
-                print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
-            else:
-                _print_rejects(exc.rejects)
-                _print_warnings(getattr(source, "warnings", ()))
-            raise
-    warnings = (*getattr(source, "warnings", ()), *report.warnings)
-    if common["as_json"]:
-        print_json(asdict(report) | {"warnings": list(warnings)})
+    if common["part"]:
+        if common["as_json"]:
+            print_json(asdict(made))
+        else:
+            print_part(made)
+        rejects = made.rejects
     else:
-        _print_report(report, warnings)
-    if report.rejects:
+        tell_report(report, as_json=common["as_json"])
+        rejects = report.rejects
+    if rejects:
         raise click.exceptions.Exit(1)
 
 
-def _print_report(report: "PackReport", warnings: Sequence[str]) -> None:
-    done = "packed" if report.shards_made else "already packed"
-    click.echo(
-        f"{report.packed} of {report.entries} entries {done} in {report.seconds:.1f} s "
-        f"({report.shards_made} of {count_text(report.shards, 'shard')} made by this run)"
-    )
-    pairs: list[tuple[str, object]] = [
-        ("split", f"{report.location}/{report.split}"),
-        ("size", f"{count_text(report.shards, 'shard')}, {bytes_text(report.bytes)}"),
-        ("digest", report.content_digest[:12]),
-    ]
-    if report.source_bytes:
-        growth = report.bytes / report.source_bytes
-        pairs.append(("growth", f"{growth:.1f} times the bytes of the videos"))
-    pairs += [(f"excluded by {option}", number) for option, number in report.excluded.items()]
-    if report.rejects:
-        when = "" if report.shards_made else " when it was packed (to try again: --replan)"
-        rejected = sum(row.entries for row in report.rejects)
-        pairs.append(("rejects", f"{rejected}{when}, listed in {report.split}/rejects.jsonl:"))
-    print_pairs(pairs)
-    _print_rejects(report.rejects)
-    _print_warnings(warnings)
-    click.echo(f"next: clipshards verify {shlex.quote(report.location)}")
+def tell_report(report: "PackReport", *, as_json: bool) -> None:
+    """Print a report, for people or for machines."""
+    if as_json:
+        print_json(asdict(report))
+    else:
+        print_report(report)
 
 
-def _print_warnings(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        click.echo(f"warning: {printable(warning)}")
+def _engine(common: Common) -> "Engine":
+    if common["engine"] == "ray":
+        from clipshards.packer.engines.ray import RayEngine
+
+        return RayEngine(address=common["ray_address"], workers=common["workers"] or 0)
+    from clipshards.packer.engines.local import LocalEngine
+
+    if common["ray_address"] is not None:
+        raise click.UsageError("--ray-address needs --engine ray.")
+    return LocalEngine(common["workers"] or _processors())
 
 
-def _print_rejects(rejects: "Sequence[RejectRow]") -> None:
-    for reject in rejects[:_REJECTS_SHOWN]:
-        click.echo(f"    {printable(reject.origin)}: {printable(reject.message)}")
-    if len(rejects) > _REJECTS_SHOWN:
-        click.echo(f"    and {len(rejects) - _REJECTS_SHOWN} more")
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def parse_size(text: str) -> int:

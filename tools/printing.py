@@ -26,10 +26,26 @@ def bytes_text(count: float) -> str:
 def count_text(count: int, noun: str) -> str:
     """Return a count with its noun.
 
-    >>> count_text(1, "shard"), count_text(0, "shard")
-    ('1 shard', '0 shards')
+    >>> count_text(1, "shard"), count_text(0, "shard"), count_text(2, "entry")
+    ('1 shard', '0 shards', '2 entries')
     """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a length of time in two units at most.
+
+    >>> seconds_text(0.4), seconds_text(75), seconds_text(90_000)
+    ('0.4 s', '1 min 15 s', '25 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 36_000:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
 
 
 def printable(text: str) -> str:

@@ -19,8 +19,8 @@ from clipshards.packer.media.muxing import (
 )
 
 
-def remux(data: bytes, *, sound: bool = True) -> bytes:
-    """Return a whole video as an mp4, every frame of it the same to the bit.
+def remux(data: bytes, *, sound: bool = True) -> tuple[bytes, VideoScan]:
+    """Return a whole video as an mp4, every frame of it the same to the bit; and its scan.
 
     Args:
         data: A whole mp4, mov, Matroska, WebM or AVI file.
@@ -35,7 +35,7 @@ def remux(data: bytes, *, sound: bool = True) -> bytes:
         return _remux_without_table(data, scan, sound=sound)
     cut = VideoCutter(data, scan=scan, sound=sound).cut(0, scan.info.frames, whole=True)
     _insist_on_sound(cut.sound_lost)
-    return cut.data
+    return cut.data, cut.scan
 
 
 def _insist_on_sound(lost: str) -> None:
@@ -43,8 +43,8 @@ def _insist_on_sound(lost: str) -> None:
         raise MediaError(f"{lost}; pack the video as it is (recipe copy)")
 
 
-def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> bytes:
-    """Return the packets of a video in an mp4, timed as the container says."""
+def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> tuple[bytes, VideoScan]:
+    """Return the packets of a video in an mp4, timed as the container says; and its scan."""
     try:
         made = _copy_packets(data, sound=sound)
         after = scan_video(made)
@@ -53,7 +53,7 @@ def _remux_without_table(data: bytes, scan: VideoScan, *, sound: bool) -> bytes:
             raise LossError("an mp4 would not give the same frames")
     except (LossError, MediaError) as exc:
         raise MediaError(f"the video cannot be remuxed without loss: {exc}") from exc
-    return made
+    return made, after
 
 
 def _copy_packets(data: bytes, *, sound: bool) -> bytes:

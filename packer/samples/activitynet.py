@@ -9,7 +9,7 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.features import read_features
 from clipshards.packer.records import ActivityNetRecord
 from clipshards.packer.samples.base import Material, Sample, make_sample
-from clipshards.packer.samples.video import read_video, table_warning
+from clipshards.packer.samples.video import read_video
 
 
 def activitynet_parts(records: Iterable[ActivityNetRecord]) -> tuple[str, ...]:
@@ -34,11 +34,12 @@ def make_activitynet_sample(record: ActivityNetRecord, material: Material) -> Sa
         MediaError: Features or video are missing or broken.
     """
     values: dict[str, Any] = {}
-    info = VideoInfo()
+    info, warning = VideoInfo(), ""
     header = False
     if record.video:
-        part, data, info, table = read_video(record.video, material)
-        values |= {"frames.npy": table, part: data}
+        video = read_video(record.video, material)
+        info, warning = video.info, video.warning
+        values |= {"frames.npy": video.table, video.part: video.data}
     if record.features:
         data = material.root.read(record.features)
         values["feature.npy"], header = read_features(data, record.features)
@@ -55,7 +56,7 @@ def make_activitynet_sample(record: ActivityNetRecord, material: Material) -> Sa
         csv_header=header,
         video=info,
     )
-    warnings = [table_warning(info), _reach_warning(record, info)]
+    warnings = [warning, _reach_warning(record, info)]
     return make_sample("activitynet", about, values, warning="; ".join(filter(None, warnings)))
 
 

@@ -293,7 +293,7 @@ def _from_frames(record: AvaRecord, material: Material) -> _Media:
     chosen = names[start:stop]
     files = [material.root.read(f"{record.path}/{name}") for name in chosen]
     stills = mux_stills(files, names=chosen, rate=record.rate)
-    if material.recipe.frame_table == "decode":
+    if material.recipe.frame_table != "none":
         check_stills(files, names=chosen)
     return _Media("mp4", stills.data, stills.info, stills.table, start, len(names), moments)
 

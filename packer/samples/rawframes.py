@@ -57,7 +57,7 @@ def _make(record: RawframesRecord, material: Material) -> Sample:
     for names, video, table in zip(frames.values(), videos, tables, strict=True):
         files = [material.root.read(f"{record.folder}/{name}") for name in names]
         stills = mux_stills(files, names=names, rate=record.rate)
-        if material.recipe.frame_table == "decode":
+        if material.recipe.frame_table != "none":
             check_stills(files, names=names)
         values[video], values[table] = stills.data, stills.table
         infos.append(stills.info)

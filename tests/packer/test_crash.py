@@ -95,11 +95,11 @@ def check_moments(
 def test_killed_at_every_change_of_the_folder(
     tmp_path: Path, junk: Path, tree: Tree, kill: Kill
 ) -> None:
-    moments: list[list[Any]] = [[number] for number in range(1, 50)]
+    moments: list[list[Any]] = [[number] for number in range(1, 70)]
     killed = check_moments(tmp_path, tree, kill, junk, moments)
     # Killed at each, up to the last change of a whole run.
     assert killed == sorted(killed, reverse=True)
-    assert 25 < sum(killed) < len(moments)
+    assert 35 < sum(killed) < len(moments)
 
 
 def check_seeded_moments(
@@ -135,11 +135,11 @@ def test_killed_while_replanning(
         assert kill([(old, [15])]) == [1]
     pack_to_the_end(new)
     clean = tree(tmp_path / "new")
-    outs = [tmp_path / f"out-{number}" for number in range(1, 50, 2)]
+    outs = [tmp_path / f"out-{number}" for number in range(1, 70, 2)]
     for out in outs:
         shutil.copytree(tmp_path / "old", out)
     options = [options_of(out, junk, replan=True) for out in outs]
-    killed = kill([(o, [number]) for o, number in zip(options, range(1, 50, 2), strict=True)])
+    killed = kill([(o, [number]) for o, number in zip(options, range(1, 70, 2), strict=True)])
     assert 10 < sum(killed) < len(outs)
     for out, again in zip(outs, options, strict=True):
         # A manifest that stands fits the shards beside it.
@@ -160,7 +160,7 @@ def test_killed_while_packing_mended_media(
         pack_to_the_end(failed)
     for file in broken:
         file.with_name(f"{file.name}.away").rename(file)
-    numbers = range(1, 50)
+    numbers = range(1, 70)
     outs = [tmp_path / f"out-{number}" for number in numbers]
     for out in [*outs, tmp_path / "clean"]:
         shutil.copytree(tmp_path / "failed", out)

@@ -440,7 +440,9 @@ class TestRejectsLimit:
         assert text.startswith(f"{bad} of {good + bad} entries cannot be packed")
         assert "run the same command again" in text
         assert f"The first: records[{good}]: 'none.mp4': no such file" in text
-        names = sorted(file.name for file in (tmp_path / "out").rglob("*") if file.is_file())
+        files = [file.name for file in (tmp_path / "out").rglob("*") if file.is_file()]
+        names = sorted(name for name in files if not name.startswith("notes-"))
+        assert len(files) == len(names) + 1
         assert names == [
             "plan.json",
             "rejects.jsonl",
@@ -555,8 +557,8 @@ def test_containers_mixed_in_a_split_are_warned_of(tmp_path: Path, junk: Path) -
 
 
 def test_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ValueError, match="media 'sparse'"):
-        Recipe(media="sparse")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="media 'tiny'"):
+        Recipe(media="tiny")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="frame table 'guess'"):
         Recipe(frame_table="guess")  # type: ignore[arg-type]
 
@@ -600,7 +602,10 @@ def test_full_disk_is_a_storage_error_and_leaves_no_half_shard(tmp_path: Path, j
             pack(junk_records(), out, split="train", media_root=junk, recipe=UNOPENED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(file.name for file in out.rglob("*") if file.is_file()) == ["plan.json"]
+    assert sorted(file.name for file in out.rglob("*") if file.is_file()) == [
+        next(out.rglob("notes-*.json")).name,
+        "plan.json",
+    ]
     report = pack(junk_records(), out, split="train", media_root=junk, recipe=UNOPENED)
     assert report.packed == 20
     assert verify(out).findings == []
@@ -651,8 +656,8 @@ def test_a_finished_split_of_another_request_says_what_differs(tmp_path: Path, j
     options: dict[str, Any] = {"split": "train", "media_root": junk, "recipe": recipe}
     pack(junk_records(2), tmp_path, **options)
     for changes, says in (
-        ({"class_names": [str(n) for n in range(20)]}, "class names: packed (), now ('0'"),
-        ({"recipe": Recipe()}, "recipe: packed "),
+        ({"class_names": [str(n) for n in range(20)]}, "class names: packed [], now ['0'"),
+        ({"recipe": Recipe()}, "recipe.frame_table: packed 'none', now 'decode'"),
         ({"seed": 5}, "other entries, order, shard size"),
     ):
         with pytest.raises(PlanError, match=re.escape(says)):
@@ -678,7 +683,7 @@ def test_videos_without_a_frame_table_are_reported_together(tmp_path: Path) -> N
 
 
 def test_warnings_of_many_kinds_are_cut_short() -> None:
-    entry = ShardEntry("t-000000.tar", 1, 1, 1, 1, "inside", 0, 1, 0, "0" * 64, 0)
+    entry = ShardEntry("t-000000.tar", 1, 1, 1, 1, 1, "inside", 0, 1, 0, "0" * 64, 0)
     rows = [(f"records[{number}]", f"kind {min(number, 30)}") for number in range(40)]
     found = warnings_of([Receipt("", entry, (), tuple(rows))])
     assert found[:2] == ("records[30]: kind 30 (10 samples)", "records[0]: kind 0")

@@ -164,7 +164,7 @@ def test_another_request_on_a_finished_split_is_refused(
                 "order: ",
                 "order: ",
                 "shard_size: planned 100000, now 100001",
-                "recipe: ",
+                "recipe.frame_table: ",
                 "the entries of the annotation",
                 "the entries of the annotation",
                 "class_names: ",

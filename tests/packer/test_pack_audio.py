@@ -26,9 +26,10 @@ from clipshards.packer.media.mel import mel_features
 from clipshards.packer.media.sound import mono_16k
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.media_root import MediaRoot
-from clipshards.packer.packing import PackReport, pack
+from clipshards.packer.packing import pack
 from clipshards.packer.recipe import KeepAudio, Recipe
 from clipshards.packer.records import AudioRecord
+from clipshards.packer.reports import PackReport
 from clipshards.packer.samples.audio import audio_size, make_audio_sample
 from clipshards.packer.samples.base import Material
 from clipshards.packer.shards import ShardWriter
@@ -308,7 +309,7 @@ def test_verify_names_a_shard_that_has_sounds_where_others_have_none(
     buffer = bytearray()
     writer = ShardWriter(buffer.extend, ShardIndex("audio", "val", 1, old.plan_digest, old.recipe))
     writer.add(old.keys[0], sample, entries=1)
-    shards = (split.manifest.shards[0], writer.finish())
+    shards = (split.manifest.shards[0], writer.finish(records=1))
     (out / "val" / shards[1].name).write_bytes(buffer)
     (out / "val/manifest.json").write_bytes(replace(split.manifest, shards=shards).encode())
     (finding,) = verify(out).findings

@@ -21,9 +21,9 @@ from clipshards.packer import (
     SkeletonRecord,
     VideoRecord,
     WorkerError,
-    making,
     pack,
 )
+from clipshards.packer.engines import local
 from clipshards.readers import verify
 
 Tree = Callable[[Path], dict[str, str]]
@@ -116,7 +116,7 @@ def test_a_shard_that_kills_every_process_is_named(
 ) -> None:
     options: dict[str, Any] = {"split": "t", "media_root": media, "shard_size": 30_000}
     pack(videos(), tmp_path / "clean", **options)
-    monkeypatch.setattr(making, "_TRIES", 1)
+    monkeypatch.setattr(local, "TRIES", 1)
     done = 0
 
     def progress(entries: int, _bytes: int) -> None:
@@ -124,7 +124,7 @@ def test_a_shard_that_kills_every_process_is_named(
         done += entries
         kill_one(done)
 
-    with pytest.raises(WorkerError, match=r"t/t-0000\d\d\.tar: 1 processes ended .* signal 9"):
+    with pytest.raises(WorkerError, match=r"t/t-0000\d\d\.tar: \d processes ended .* signal 9"):
         pack(videos(), tmp_path / "out", workers=2, progress=progress, **options)
     # What is finished is kept, and the same call goes on.
     assert not (tmp_path / "out" / "t" / "manifest.json").exists()

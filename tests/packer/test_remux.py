@@ -48,7 +48,11 @@ def test_every_container_becomes_an_mp4_with_the_same_frames(media: Path, tmp_pa
     )
     assert (report.rejects, report.warnings) == ((), ())
     split = open_dataset(tmp_path / "set")
-    assert split.manifest.recipe == {"media": "remux", "frame_table": "decode"}
+    assert split.manifest.recipe == {
+        "media": "remux",
+        "frame_table": "decode",
+        "audio": "keep",
+    }
     frames = np.stack(makers.frames_of((media / "a.mp4").read_bytes()))
     for number in range(3):
         assert list(split.read_sample(0, number).parts) == ["json", "frames.npy", "mp4"]

@@ -17,7 +17,10 @@ from clipshards.tools import cli, demo
 Run = Callable[..., tuple[int, str, str]]
 
 COMMANDS = (
+    "plan",
     "pack",
+    "finish",
+    "status",
     "extract-audio",
     "build-audio-features",
     "info",
