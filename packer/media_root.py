@@ -103,10 +103,13 @@ class MediaRoot:
                 )
             with open(file, "rb", buffering=0) as opened:  # noqa: PTH123
                 data = opened.read()
+                after = os.fstat(opened.fileno())
         except FileNotFoundError:
             raise MediaError(f"{path!r}: no such file under the media root") from None
         except OSError as exc:
             raise MediaError(f"{path!r}: cannot be read: {exc.strerror}") from exc
         if not data:
             raise MediaError(f"{path!r}: the file is empty (0 bytes)")
+        if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
+            raise MediaError(f"{path!r}: changed while it was read; leave it alone and pack again")
         return data

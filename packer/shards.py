@@ -100,14 +100,14 @@ class ShardWriter:
 
     def _put(self, pieces: Iterable[bytes], size: int) -> None:
         self._place += size
-        # Small members are hashed and written in blocks: the calls would cost more than the bytes.
-        if size >= _LARGE:
-            self._flush()
-            for piece in pieces:
+        for piece in pieces:
+            # What is small is hashed and written in blocks: the calls would cost more than it.
+            if len(piece) >= _LARGE:
+                self._flush()
                 self._out(piece)
-            return
-        self._pending += pieces
-        self._pending_bytes += size
+            else:
+                self._pending.append(piece)
+                self._pending_bytes += len(piece)
         if self._pending_bytes >= _LARGE:
             self._flush()
 

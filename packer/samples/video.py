@@ -15,6 +15,7 @@ from clipshards.packer.samples.base import Material, Sample, make_sample
 if TYPE_CHECKING:
     from clipshards.packer.frames.scan import VideoScan
 
+_UNOPENED = VideoInfo()
 # Names under which the same containers also go.
 _SUFFIX_OF = {suffix: suffix for suffix in VIDEO_SUFFIXES} | {"m4v": "mp4"}
 
@@ -68,7 +69,7 @@ def read_video(path: str, material: Material) -> VideoParts:
     except MediaError as exc:
         raise MediaError(f"{path!r}: {exc}") from exc
     if scan is None or recipe.frame_table == "none":
-        return VideoParts(part, data, VideoInfo(), empty_frame_table(), lost)
+        return VideoParts(part, data, _UNOPENED, empty_frame_table(), lost)
     warnings = (table_warning(scan.info), lost)
     return VideoParts(part, data, scan.info, scan.table, "; ".join(filter(None, warnings)))
 
