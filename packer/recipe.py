@@ -117,7 +117,7 @@ class Recipe:
             raise ValueError(f"recipe {self.media}: is of videos, not of task {task}")
         if self.encoding is None or self.allow_unpinned:
             return
-        from clipshards.packer.media.encode import pinned_fault
+        from clipshards.packer.media.x264 import pinned_fault
 
         fault = pinned_fault()
         if fault:
@@ -151,7 +151,7 @@ class Recipe:
         if self.encoding is None:
             return value | {"audio": self.audio}
         # PyAV is loaded when something is encoded, not with the package.
-        from clipshards.packer.media.encode import encoder_identity
+        from clipshards.packer.media.x264 import encoder_identity
 
         encoding = asdict(self.encoding) | {"fps": list(self.encoding.fps)}
         return value | {

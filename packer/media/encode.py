@@ -8,18 +8,13 @@ in its bit-exact mode, and nothing else of the machine has a say.
 import heapq
 import io
 import math
-import platform
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import av
 from av.audio.stream import AudioStream
-from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
 from av.packet import Packet
@@ -32,6 +27,7 @@ from clipshards.packer.frames.plan import Packets
 from clipshards.packer.frames.scan import VideoScan, scan_video
 from clipshards.packer.frames.sequential import SequentialDecode
 from clipshards.packer.frames.truncation import check_not_truncated
+from clipshards.packer.media.filters import Colors, even_size, filter_graph
 from clipshards.packer.media.muxing import (
     MUX_OPTIONS,
     LossError,
@@ -39,26 +35,13 @@ from clipshards.packer.media.muxing import (
     open_video,
     sound_stream,
 )
+from clipshards.packer.media.x264 import check_x264, encoder_options
 
-# bicubic is FFmpeg's own choice; the others make it the same on every machine, and look at
-# every chroma sample of what has more of them.
-_SCALER = "bicubic+accurate_rnd+bitexact+full_chroma_inp+full_chroma_int"
 # Finer ticks overflow what an mp4 can say of one frame.
 _FINEST_TICK = Fraction(1, 1_000_000)
 # Where a constant rate is asked for, the frame before a gap is repeated: behind a broken time
 # stamp for hours.
 _LONGEST_FRAME_S = 600
-# FFmpeg's numbers of the ranges of levels, and ITU-T H.273's of what RGB becomes.
-_LIMITED, _FULL = 1, 2
-_BT601 = 6
-# Filters by turns of 90 degrees counter-clockwise.
-_TURNS: tuple[tuple[tuple[str, dict[str, str]], ...], ...] = (
-    (),
-    (("transpose", {"dir": "cclock"}),),
-    (("hflip", {}), ("vflip", {})),
-    (("transpose", {"dir": "clock"}),),
-)
-_NO_X264 = "this build of PyAV has no libx264"
 # The video's times are as they should be without an edit list.
 _MUX_OPTIONS = MUX_OPTIONS | {"movflags": "+negative_cts_offsets"}
 
@@ -95,8 +78,7 @@ def encode_video(data: bytes, encoding: Encoding) -> Encoded:
         MediaError: The video cannot be decoded without errors from its start to its end, its
             frames change their size or colours, or they have neither times nor a rate.
     """
-    if "libx264" not in av.codecs_available:
-        raise MediaError(_NO_X264)
+    check_x264()
     attempt = 0
     while True:
         # A decode leaves its marks on decoder and packets: each attempt opens the file again.
@@ -109,46 +91,6 @@ def encode_video(data: bytes, encoding: Encoding) -> Encoded:
                 return _encode(source, timings[attempt], encoding)
             except _TimesError:
                 attempt += 1
-
-
-@cache
-def encoder_identity() -> dict[str, str]:
-    """Return what shapes the bytes of an encoded video, beside the source and the recipe.
-
-    Raises:
-        MediaError: This build of PyAV has no libx264.
-    """
-    if "libx264" not in av.codecs_available:
-        raise MediaError(_NO_X264)
-    context = CodecContext.create("libx264", "w")
-    context.width = context.height = 16
-    context.pix_fmt, context.time_base, context.thread_count = "yuv420p", Fraction(1), 1
-    frame = VideoFrame(16, 16, "yuv420p")
-    frame.pts = 0
-    # x264 signs the first picture of each video.
-    made = b"".join(bytes(packet) for packet in (*context.encode(frame), *context.encode(None)))
-    signature = re.search(rb"x264 - (core .*?) - H", made)
-    return {
-        "av": av.__version__,
-        "ffmpeg": av.ffmpeg_version_info,
-        "x264": signature[1].decode() if signature else "unknown",
-        "cpu": platform.machine() if pinned_fault() else "x86-64-avx2",
-    }
-
-
-@cache
-def pinned_fault() -> str:
-    """Return why encoding may give other bytes here than elsewhere; empty where it does not."""
-    if "libx264" not in av.codecs_available:
-        return _NO_X264
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return f"the processor is {platform.machine() or 'unknown'} and not x86-64"
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "nothing says whether the processor has AVX2"
-    flags = re.search(r"^flags\s*:(.*)$", described, re.MULTILINE)
-    return "" if flags and "avx2" in flags[1].split() else "the processor has no AVX2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,28 +174,6 @@ def _encode(source: _Source, timing: _Timing, encoding: Encoding) -> Encoded:
             f"encoding gave a video without a frame table: {scan.info.no_table_because}"
         )
     return Encoded(made, scan, lost)
-
-
-@dataclass(frozen=True, slots=True)
-class _Colors:
-    """What becomes of the colours of frames."""
-
-    made_range: int
-    made_space: int
-    options: dict[str, str]
-    """Of the scaler; empty where nothing is to be converted."""
-
-    @staticmethod
-    def of(frame: VideoFrame) -> "_Colors":
-        made_range, made_space = int(frame.color_range), int(frame.colorspace)
-        options = {}
-        if frame.format.is_rgb or frame.format.has_palette:
-            made_range, made_space = _LIMITED, _BT601
-            options = {"out_range": "limited", "out_color_matrix": "bt601"}
-        elif made_range == _FULL or frame.format.name.startswith("yuvj"):
-            made_range = _LIMITED
-            options = {"in_range": "full", "out_range": "limited"}
-        return _Colors(made_range, made_space, options)
 
 
 class _Work(SequentialDecode):
@@ -340,11 +260,13 @@ class _Work(SequentialDecode):
     def _set_up(self, frame: VideoFrame) -> None:
         """Make the filters and the encoder for frames like this one."""
         turns = self.rotation // 90 % 4 if self.rotation % 90 == 0 else 0
-        size = _size(frame.width, frame.height, self._encoding.short_side)
-        colors = _Colors.of(frame)
-        self._graph = _graph(frame, size, turns, self._fps, colors)
+        size = even_size(frame.width, frame.height, self._encoding.short_side)
+        colors = Colors.of(frame)
+        self._graph = filter_graph(frame, size, turns, self._fps, colors)
         rate = self._fps or self._source.stream.average_rate or 25
-        target = self._output.add_stream("libx264", rate=rate, options=_options(self._encoding))
+        target = self._output.add_stream(
+            "libx264", rate=rate, options=encoder_options(self._encoding)
+        )
         target.width, target.height = size[::-1] if turns % 2 else size
         target.pix_fmt = "yuv420p"
         context = target.codec_context
@@ -393,80 +315,6 @@ class _Work(SequentialDecode):
 
 def _decode_time_s(packet: "Packet[Any]") -> Fraction:
     return (packet.dts or 0) * packet.time_base
-
-
-def _size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Return the size of the frames that are encoded, before they are turned upright.
-
-    >>> _size(1921, 1080, 256), _size(321, 240, 256), _size(240, 427, 240)
-    ((456, 256), (320, 240), (240, 426))
-    """
-    short = min(width, height)
-    if 0 < short_side < short:
-        # The short side becomes short_side by the same arithmetic.
-        width, height = ((side * short_side + short) // (2 * short) * 2 for side in (width, height))
-    if short < 2:
-        raise MediaError(f"frames of {width}x{height} are too small for 4:2:0")
-    return width // 2 * 2, height // 2 * 2
-
-
-def _graph(
-    frame: VideoFrame, size: tuple[int, int], turns: int, fps: Fraction, colors: _Colors
-) -> Graph:
-    """Return the filters from decoded frames to those that are encoded.
-
-    Args:
-        frame: One of the source's, with its time base.
-        size: Width and height before turning.
-        turns: By 90 degrees counter-clockwise.
-        fps: Frames per second, 0 for no change.
-        colors: What the scaler makes of the colours.
-    """
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add(
-        "buffer",
-        video_size=f"{frame.width}x{frame.height}",
-        pix_fmt=frame.format.name,
-        time_base=str(frame.time_base),
-        colorspace=str(int(frame.colorspace)),
-        range=str(int(frame.color_range)),
-    )
-    width, height = size
-    cropped = frame.width - width in (0, 1) and frame.height - height in (0, 1)
-    steps: list[tuple[str, dict[str, str]]] = []
-    if fps:
-        steps.append(("fps", {"fps": str(fps)}))
-    if cropped and (width, height) != (frame.width, frame.height):
-        steps.append(
-            ("crop", {"w": f"{width}", "h": f"{height}", "x": "0", "y": "0", "exact": "1"})
-        )
-    if not cropped or colors.options or frame.format.name != "yuv420p":
-        scale = {"w": f"{width}", "h": f"{height}", "flags": _SCALER}
-        steps += [("scale", scale | colors.options), ("format", {"pix_fmts": "yuv420p"})]
-    steps += _TURNS[turns]
-    nodes = [graph.add(name, **options) for name, options in steps]
-    graph.link_nodes(source, *nodes, graph.add("buffersink")).configure()
-    return graph
-
-
-def _options(encoding: Encoding) -> dict[str, str]:
-    """Return the encoder's options."""
-    params = ["threads=1", "lookahead-threads=1", "open-gop=0", f"bframes={encoding.b_frames}"]
-    if encoding.b_frames:
-        # Without these, one in the middle is a reference, or there are fewer: in a flickering
-        # video, where each frame looks like a new scene, next to none.
-        params += ["b-adapt=0", "b-pyramid=none", "scenecut=0"]
-    if not pinned_fault():
-        # Without the instructions behind AVX2, whose results differ.
-        params.append("asm=avx2")
-    return {
-        "preset": encoding.preset,
-        "crf": str(encoding.crf),
-        "g": str(encoding.gop),
-        "a53cc": "0",  # no captions of the source among the pictures
-        "x264-params": ":".join(params),
-    } | ({"tune": "fastdecode"} if encoding.fast_decode else {})
 
 
 def _sound(source: _Source, zero_s: Fraction) -> "tuple[list[Packet[Any]], str]":

@@ -41,14 +41,10 @@ from clipshards.packer.format.frame_table import (
 )
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.frames.scan import VideoScan, scan_video
-from clipshards.packer.media.encode import (
-    Encoded,
-    encode_video,
-    encoder_identity,
-    pinned_fault,
-)
+from clipshards.packer.media.encode import Encoded, encode_video
 from clipshards.packer.media.encoded import unmet
 from clipshards.packer.media.moments import frame_ticks
+from clipshards.packer.media.x264 import encoder_identity, pinned_fault
 
 SMALL = (64, 48)
 # Good enough that a frame is nearer to its source than to any neighbour.
