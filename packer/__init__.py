@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
     from clipshards.packer.annotations.video_list import VideoList
     from clipshards.packer.engines.local import LocalEngine
+    from clipshards.packer.engines.ray import RayEngine
     from clipshards.packer.finish import finish_split
     from clipshards.packer.format.errors import (
         AnnotationError,
@@ -76,6 +77,7 @@ _HOME = {
     "PlanSummary": "clipshards.packer.reports",
     "RawframeList": "clipshards.packer.annotations.rawframe_list",
     "RawframesRecord": "clipshards.packer.records",
+    "RayEngine": "clipshards.packer.engines.ray",
     "Recipe": "clipshards.packer.recipe",
     "Reject": "clipshards.packer.records",
     "RejectsError": _ERRORS,
@@ -117,6 +119,7 @@ __all__ = [
     "PlanSummary",
     "RawframeList",
     "RawframesRecord",
+    "RayEngine",
     "Recipe",
     "Reject",
     "RejectsError",

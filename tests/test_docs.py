@@ -70,6 +70,18 @@ def test_python_examples_run_as_printed(document: str, user_folder: Path) -> Non
     assert done.returncode == 0, done.stderr
 
 
+def test_packing_commands_run_as_printed(user_folder: Path) -> None:
+    blocks = code_blocks("docs/packing.md", "sh")
+    planned = [block for block in blocks if block.startswith("clipshards plan")]
+    parted = [block for block in blocks if "--part" in block]
+    assert (len(planned), len(parted)) == (1, 1)
+    # The split stands there already, made by another recipe.
+    out = run_shell(planned[0].replace("--out shards", "--out elsewhere"), user_folder)
+    assert "4 samples in 1 shard" in out
+    assert not (user_folder / "elsewhere").exists()
+    assert "finished: 4 of 4 entries packed" in run_shell(parted[0], user_folder)
+
+
 def test_readme_commands_run_as_printed(user_folder: Path) -> None:
     blocks = code_blocks("README.md", "sh")
     looked = [block for block in blocks if block.startswith(("clipshards info", "tar tf"))]

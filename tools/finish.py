@@ -1,10 +1,12 @@
 """`clipshards finish`: a split whose shards were made in parts becomes whole."""
 
+from dataclasses import asdict
+
 import click
 
 from clipshards.packer.format.errors import RejectsError
-from clipshards.tools.pack_report import print_rejects
-from clipshards.tools.pack_run import tell_report
+from clipshards.tools.pack_report import print_rejects, print_split
+from clipshards.tools.printing import print_json
 
 
 @click.command()
@@ -27,9 +29,15 @@ def finish(location: str, split: str, max_rejects: int | None, as_json: bool) ->
     try:
         report = finish_split(location, split=split, max_rejects=max_rejects)
     except RejectsError as exc:
-        if not as_json:
+        if as_json:
+            print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
+        else:
             print_rejects(exc.rejects)
         raise
-    tell_report(report, as_json=as_json)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        click.echo(f"finished: {report.packed} of {report.entries} entries packed")
+        print_split(report)
     if report.rejects:
         raise click.exceptions.Exit(1)

@@ -78,12 +78,17 @@ def print_part(report: "PartReport") -> None:
 
 
 def print_report(report: "PackReport") -> None:
-    """Print what a packing run did."""
+    """Print what a packing run did, in which shards were or could have been made."""
     done = "packed" if report.shards_made else "already packed"
     click.echo(
         f"{report.packed} of {report.entries} entries {done} in {report.seconds:.1f} s "
         f"({report.shards_made} of {count_text(report.shards, 'shard')} made by this run)"
     )
+    print_split(report)
+
+
+def print_split(report: "PackReport") -> None:
+    """Print what a finished split is like, and what to do next."""
     pairs: list[tuple[str, object]] = [
         ("split", f"{report.location}/{report.split}"),
         ("size", f"{count_text(report.shards, 'shard')}, {bytes_text(report.bytes)}"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clipshards.packer.packing import Packing
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import Excluded, Record, Reject
-    from clipshards.packer.reports import PackReport, PlanSummary
+    from clipshards.packer.reports import PlanSummary
 
 ONLY_PLAN = "clipshards.plan"
 """Set in a context's `meta` where a command is to plan only."""
@@ -272,18 +272,13 @@ def _run_job(job: "Packing", common: Common) -> None:
             print_part(made)
         rejects = made.rejects
     else:
-        tell_report(report, as_json=common["as_json"])
+        if common["as_json"]:
+            print_json(asdict(report))
+        else:
+            print_report(report)
         rejects = report.rejects
     if rejects:
         raise click.exceptions.Exit(1)
-
-
-def tell_report(report: "PackReport", *, as_json: bool) -> None:
-    """Print a report, for people or for machines."""
-    if as_json:
-        print_json(asdict(report))
-    else:
-        print_report(report)
 
 
 def _engine(common: Common) -> "Engine":
