@@ -3,7 +3,7 @@
 Each measurement is a new Python process that runs one row once. Rows alternate and the
 order rotates, so that a drift of the machine meets all of them; a ratio is the median of
 the ratios inside each repeat. CPU seconds are user + system of the process and the
-children it waited for.
+children it waited for. The peak is the resident memory of the largest of them.
 """
 
 import argparse
@@ -16,22 +16,26 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-Row = Callable[[argparse.Namespace, Path], int]
+Row = Callable[[argparse.Namespace, Path], float]
 """Does the work once, given the arguments and an empty folder; returns the units done."""
+
+_PACKAGES = ("clipshards", "av", "numpy", "torch", "webdataset", "mosaicml-streaming", "litdata")
 
 
 def run_rows(
     parser: argparse.ArgumentParser,
-    rows: dict[str, Row],
+    rows: Mapping[str, Row],
     *,
     unit: str,
     prepare: Callable[[argparse.Namespace], None],
-    imports: Sequence[str] = (),
+    imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
+    peers: Collection[str] = (),
 ) -> None:
     """Measure every row and print a table, or run one row when called for it.
 
@@ -41,25 +45,35 @@ def run_rows(
         unit: What the rows count, as MB or clips.
         prepare: Called once before all and not measured.
         imports: Modules that a job loads once, however long it is; loaded before the clock.
+            By row where each has its own, so that the peak of each is that of its own.
+        peers: Rows that need the environment of `--peers-python`.
     """
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", help="comma list; default: all")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    if peers:
+        parser.add_argument("--peers-python", help=f"interpreter for {', '.join(peers)}")
     args = parser.parse_args()
     if args.one:
-        for name in imports:
+        for name in imports[args.one] if isinstance(imports, Mapping) else imports:
             importlib.import_module(name)
-        print(json.dumps(_measure(rows[args.one], args)))
+        print(json.dumps(_measure(rows[args.one], args) | {"versions": _versions()}))
         return
     args.work.mkdir(parents=True, exist_ok=True)
     prepare(args)
     names = args.rows.split(",") if args.rows else list(rows)
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    if peers and not args.peers_python:
+        skipped = [name for name in names if name in peers]
+        names = [name for name in names if name not in peers]
+        if skipped:
+            print(f"skipped without --peers-python: {', '.join(skipped)}\n")
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for repeat in range(args.repeats):
         turn = repeat % len(names)
         for name in names[turn:] + names[:turn]:
-            command = [sys.executable, *sys.argv, "--one", name]
+            python = args.peers_python if name in peers else sys.executable
+            command = [python, *sys.argv, "--one", name]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(f"{name} failed:\n{done.stderr}")
@@ -74,19 +88,35 @@ def _measure(row: Row, args: argparse.Namespace) -> dict[str, float]:
     cpu, wall = _cpu_seconds(), time.perf_counter()
     units = row(args, folder)
     wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    peak = max(usage.ru_maxrss for usage in _usage()) / 1000
     subprocess.run(["rm", "-rf", str(folder)], check=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return {"units": units, "wall_s": wall, "cpu_s": cpu, "peak_mb": peak}
 
 
+def _usage() -> list[resource.struct_rusage]:
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
 def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in _usage())
 
 
-def _print_table(results: dict[str, list[dict[str, float]]], names: list[str], unit: str) -> None:
+def sync_files(folder: Path) -> None:
+    """Wait until what a row has written is on disk, as our own writer does."""
+    for path in folder.rglob("*"):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _print_table(results: dict[str, list[dict[str, Any]]], names: list[str], unit: str) -> None:
     base = results[names[0]]
-    print(f"{_versions()}\nmedians of {len(base)} interleaved repeats; x = {names[0]}\n")
+    known: dict[str, str] = {}
+    for name in names:
+        known = results[name][0]["versions"] | known
+    versions = ", ".join(f"{package} {number}" for package, number in known.items())
+    print(f"{versions}, {os.cpu_count()} CPUs")
+    print(f"medians of {len(base)} interleaved repeats; x = {names[0]}\n")
     print(f"| row | {unit}/s (min-max) | wall x | CPU x | CPU s per 1000 {unit} | peak MB |")
     print("|---|---|---|---|---|---|")
     for name in names:
@@ -104,14 +134,12 @@ def _print_table(results: dict[str, list[dict[str, float]]], names: list[str], u
         )
 
 
-def _versions() -> str:
-    found = []
-    for name in ("clipshards", "av", "numpy", "torch", "webdataset"):
-        try:
-            found.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            found.append(f"{name} absent")
-    return f"Python {platform.python_version()}, {', '.join(found)}, {os.cpu_count()} CPUs"
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def video_files(args: Any) -> list[Path]:
@@ -127,3 +155,45 @@ def video_files(args: Any) -> list[Path]:
         if not path.exists():
             write_video(path, frames=250, width=340, height=256, seed=number)
     return sorted(folder.iterdir())
+
+
+def textured_videos(
+    folder: Path, *, count: int, megabytes: float, width: int, height: int
+) -> list[Path]:
+    """Return videos of 10 s and about a size each, made where they are not there yet.
+
+    A noisy texture of many scales moves and swells, so that an encoder has as much to do as
+    with what a camera sees; a drawing would take 45 kB.
+    """
+    import av
+    import numpy as np
+
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{width}x{height}-{megabytes:g}MB-{number}.mp4" for number in range(count)]
+    for number, path in enumerate(paths):
+        if path.exists():
+            continue
+        rng = np.random.default_rng(number)
+        tall, wide = height + 256, width + 256
+        texture = np.zeros((tall, wide), dtype=np.float32)
+        for scale in (64, 32, 16, 8, 4, 2):
+            coarse = rng.standard_normal((-(-tall // scale), -(-wide // scale)))
+            fine = np.repeat(np.repeat(coarse, scale, 0), scale, 1)
+            texture += 6 * scale**0.4 * fine[:tall, :wide]
+        making = path.with_suffix(".part")
+        with av.open(str(making), "w", format="mp4") as container:
+            rate = round(megabytes * 800_000)
+            options = {"preset": "veryfast", "maxrate": str(2 * rate), "bufsize": str(4 * rate)}
+            stream: Any = container.add_stream("libx264", rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.bit_rate, stream.codec_context.thread_count = rate, 1
+            for tick in range(250):
+                y, x = (int(128 + 120 * np.sin(tick / pace)) for pace in (23 + number, 37 - number))
+                light = 128 + texture[y : y + height, x : x + width]
+                light += 3 * rng.standard_normal((height, width), dtype=np.float32)
+                picture = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+                picture[:height] = light.clip(16, 235)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+            container.mux(stream.encode(None))
+        making.rename(path)
+    return paths

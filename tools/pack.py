@@ -5,15 +5,17 @@ from typing import Any, Unpack
 
 import click
 
-from clipshards.tools.pack_options import insist, video_options, video_recipe
-from clipshards.tools.pack_run import (
+from clipshards.tools.pack_options import (
     Common,
     annotation_file,
     common_options,
+    insist,
     label_mode,
     label_options,
-    run_pack,
+    video_options,
+    video_recipe,
 )
+from clipshards.tools.pack_run import run_pack
 
 
 class Formats(click.Group):

@@ -1,20 +1,167 @@
-"""Options that several `clipshards pack` commands share, and what they need of each other."""
+"""Options that `clipshards pack` commands share, and what they need of each other."""
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, cast, get_args
 
 import click
 from click.core import ParameterSource
 
 from clipshards.packer.encoding import RECIPES, Preset
-from clipshards.tools.pack_run import Common
 
 if TYPE_CHECKING:
+    from clipshards.packer.format.manifest import LabelMode
     from clipshards.packer.recipe import Recipe
 
 _ENCODING = ("short_side", "fps", "gop", "crf", "preset", "if_needed", "allow_unpinned")
 _VIDEO = ("recipe", "frame_table", "audio", *_ENCODING)
+
+ONLY_PLAN = "clipshards.plan"
+"""Set in a context's `meta` where a command is to plan only."""
+RUN_ONLY = {
+    "max_rejects": None,
+    "engine": "local",
+    "ray_address": None,
+    "part": None,
+    "replan": False,
+    "retry_rejects": False,
+}
+"""Options of the run, which a plan has no use for, and what they are where none is given."""
+
+annotation_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _part_of(
+    _context: click.Context, _param: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """Return (number, parts) of a text like `2/5`."""
+    if text is None:
+        return None
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise click.BadParameter(f"expected a part as 2/5, got {text!r}")
+    return int(part), int(parts)
+
+
+class Common(TypedDict):
+    """Values of the options that every pack command has."""
+
+    media_root: str | None
+    out: str
+    split: str
+    class_names: Path | None
+    seed: int
+    keep_order: bool
+    shard_size: str
+    max_rejects: int | None
+    workers: int | None
+    engine: str
+    ray_address: str | None
+    part: tuple[int, int] | None
+    allow_outside: bool
+    replan: bool
+    retry_rejects: bool
+    as_json: bool
+
+
+def label_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the two options that say how many labels an entry has."""
+    for option in (
+        click.option("--unlabelled", is_flag=True, help="Entries have no label."),
+        click.option("--multi-label", is_flag=True, help="Entries have one label or more."),
+    ):
+        command = option(command)
+    return command
+
+
+def label_mode(multi_label: bool, unlabelled: bool) -> "LabelMode":
+    """Return what the two options say."""
+    if multi_label and unlabelled:
+        raise click.UsageError("--multi-label and --unlabelled exclude each other.")
+    return "many" if multi_label else "none" if unlabelled else "one"
+
+
+def common_options(*, media: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds the options of every pack command.
+
+    Args:
+        media: Whether entries always name files, so that their root must be given.
+    """
+    options = (
+        click.option(
+            "--media-root",
+            required=media,
+            type=click.Path(exists=True, file_okay=False),
+            help="Folder that the annotation's paths start from.",
+        ),
+        click.option("--out", required=True, metavar="LOCATION", help="Folder of the data set."),
+        click.option("--split", required=True, help="Name of the split, as train or val."),
+        click.option(
+            "--class-names",
+            type=annotation_file,
+            help="Text file with the name of class 0, 1, ... on a line each.",
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, help="Seed of the order in the shards."
+        ),
+        click.option(
+            "--keep-order", is_flag=True, help="Keep the annotation's order in the shards."
+        ),
+        click.option(
+            "--shard-size",
+            default="256MB",
+            show_default=True,
+            metavar="SIZE",
+            help="Size of a shard, about; a number with kB, MB or GB.",
+        ),
+        click.option(
+            "--max-rejects",
+            type=click.IntRange(min=0),
+            help="Rejects up to which the split is still finished.  "
+            "[default: 10, or 1 % if that is more]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            help="Processes that make shards; their bytes do not depend on it.  "
+            "[default: one a processor]",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="Where shards are made: on this machine, or on a Ray cluster.",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Of the Ray cluster.  [default: RAY_ADDRESS, else one on this machine]",
+        ),
+        click.option(
+            "--part",
+            metavar="K/N",
+            callback=_part_of,
+            help="Make the shards of part K of N only, as in a job array; `clipshards finish` ends "
+            "the split.",
+        ),
+        click.option("--allow-outside", is_flag=True, help="Let paths lead out of the media root."),
+        click.option("--replan", is_flag=True, help="Start over: replace what stands there."),
+        click.option(
+            "--retry-rejects",
+            is_flag=True,
+            help="Make those shards of a finished split anew that lack samples.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def insist(needed: str, given: object, *options: str) -> None:

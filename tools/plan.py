@@ -6,7 +6,7 @@ import click
 
 from clipshards.tools.pack import Formats
 from clipshards.tools.pack import pack as pack_group
-from clipshards.tools.pack_run import ONLY_PLAN, RUN_ONLY
+from clipshards.tools.pack_options import ONLY_PLAN, RUN_ONLY
 
 
 def _planning(command: click.Command) -> click.Command:
