@@ -147,3 +147,22 @@ def test_file_beyond_a_tar_member_is_refused_unread(root: Path) -> None:
         file.truncate(8**11)
     with pytest.raises(MediaError, match=r"'huge.mp4': 8589934592 bytes, a tar member holds"):
         MediaRoot(root).read("huge.mp4")
+
+
+@pytest.mark.parametrize("change", ["longer", "touched"])
+def test_file_that_changes_while_it_is_read_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    look = os.fstat
+
+    # What another process does between the first read and the second look.
+    def changed(descriptor: int) -> os.stat_result:
+        if change == "longer":
+            (root / "a.mp4").write_bytes(b"inside and more")
+        else:
+            os.utime(root / "a.mp4", ns=(1, 1))
+        return look(descriptor)
+
+    monkeypatch.setattr(os, "fstat", changed)
+    with pytest.raises(MediaError, match=r"'a\.mp4': changed while it was read"):
+        MediaRoot(root).read("a.mp4")
