@@ -20,7 +20,7 @@ from clipshards.packer.finish import (
     report_on,
     settle,
 )
-from clipshards.packer.format.errors import AnnotationError, MediaError, StorageError
+from clipshards.packer.format.errors import AnnotationError, MediaError, PlanError, StorageError
 from clipshards.packer.format.manifest import LabelMode, Manifest
 from clipshards.packer.format.names import check_split
 from clipshards.packer.labels import LabelRule
@@ -233,7 +233,7 @@ class Packing:
                 manifest, rejects = close_split(
                     self._storage, plan, notes, receipts, self._max_rejects
                 )
-            except StorageError:
+            except (StorageError, PlanError):
                 # Another run of this very job can have ended in the meantime.
                 manifest = finished_split(self._storage, self._request)
                 if manifest is None:
@@ -274,28 +274,35 @@ class Packing:
         started = time.monotonic()
         if not 1 <= part <= parts:
             raise ValueError(f"part {part}/{parts}: expected 1/N to N/N")
-        storage, split = self._storage, self._request.split
+        storage = self._storage
         manifest = finished_split(storage, self._request)
         receipts: list[Receipt] = []
         missing: tuple[str, ...] = ()
         made = 0
         if manifest is None:
-            plan, _, receipts, made = self._make((part, parts), engine, planning, progress)
-            missing = load_receipts(storage, plan)[1]
+            try:
+                plan, _, receipts, made = self._make((part, parts), engine, planning, progress)
+                missing = load_receipts(storage, plan)[1]
+            except (StorageError, PlanError):
+                # The split can have been finished in the meantime.
+                manifest = finished_split(storage, self._request)
+                if manifest is None:
+                    raise
+        entries = [receipt.entry for receipt in receipts]
+        rejects = [row for receipt in receipts for row in receipt.rejects]
+        if manifest is not None:
+            settle(storage, manifest)
+            entries = list(manifest.shards[part - 1 :: parts])
+            rejects = read_rejects(storage, manifest)
         return PartReport(
             location=storage.url,
-            split=split,
+            split=self._request.split,
             part=part,
             parts=parts,
-            shards=len(receipts) if manifest is None else len(manifest.shards[part - 1 :: parts]),
+            shards=len(entries),
             shards_made=made,
-            bytes=sum(receipt.entry.bytes for receipt in receipts),
-            rejects=tuple(
-                sorted(
-                    (row for receipt in receipts for row in receipt.rejects),
-                    key=lambda row: row.ordinal,
-                )
-            ),
+            bytes=sum(entry.bytes for entry in entries),
+            rejects=tuple(sorted(rejects, key=lambda row: row.ordinal)),
             missing=missing,
             seconds=time.monotonic() - started,
         )
@@ -346,6 +353,7 @@ class Packing:
         plan = settled_plan(storage, request, make)
         tick = progress or (lambda *_: None)
         tick(self.entries - sum(entry.entries for entry in self._planned.values()), 0)
+        notes = load_notes(storage, plan)
         job = self._job(root, plan.digest)
         engine = engine or LocalEngine()
         with SignsOfLife(
@@ -363,7 +371,7 @@ class Packing:
             receipts, made = make_shards(
                 job, plan, self._planned, engine=engine, progress=counted, part=part
             )
-        return plan, load_notes(storage, plan), receipts, made
+        return plan, notes, receipts, made
 
     def _job(self, root: MediaRoot, plan_digest: str) -> Job:
         request = self._request
@@ -398,6 +406,9 @@ class Packing:
             bytes=size,
             media_bytes=expected.source_bytes or expected.bytes,
             source_bytes=expected.source_bytes,
+            rejects=tuple(self._unusable),
+            excluded=dict(self._excluded),
+            annotation_warnings=self._warnings,
             warnings=growth_warning(size, expected.source_bytes, "will take about"),
         )
         return plan, self._notes(expected.source_bytes), summary

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, MutableSequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, TypeVar
@@ -202,7 +203,14 @@ def _start(work: Work[Any], job: _Job, counters: int) -> _Worker:
     shared = context.RawArray("q", counters)
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work, shared), daemon=True)
-    process.start()
+    # A process inherits what is blocked: Ctrl-C, which reaches all processes, would end it with
+    # a traceback while it still imports. The tracker's own start would let it through.
+    resource_tracker.ensure_running()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     # The only other end is the process's own, so that its end is seen.
     theirs.close()
     return _Worker(process, ours, job, shared)

@@ -17,8 +17,14 @@ class PlanSummary:
     """Of the files that the samples are made from, as far as they can be seen."""
     source_bytes: int
     """Of the videos that several samples are cut from; 0 where each sample has its own."""
+    rejects: tuple[RejectRow, ...]
+    """What the annotation itself makes unusable, in its order."""
+    excluded: dict[str, int]
+    """Option that leaves entries out, to how many."""
+    annotation_warnings: tuple[str, ...]
+    """Of the annotation and the records."""
     warnings: tuple[str, ...]
-    """What is allowed and may yet not be what was meant."""
+    """Of the plan: what is allowed and may yet not be what was meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,8 @@ class PartReport:
     bytes: int
     """Of this part's shards."""
     rejects: tuple[RejectRow, ...]
-    """What of this part could not be packed and why, in the order of the annotation."""
+    """What of this part could not be packed and why, in the order of the annotation; of a split
+    that is finished, all that could not."""
     missing: tuple[str, ...]
     """Shards of other parts that are not made yet; with none, the split can be finished."""
     seconds: float = field(compare=False)

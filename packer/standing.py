@@ -64,12 +64,15 @@ def unfinished_plan(storage: Storage, request: Request) -> Plan | None:
     plan = stored_plan(storage, request.split)
     if plan is None:
         strays = [n for n in storage.names(request.split) if is_shard_name(request.split, n)]
-        if strays:
+        # Another run of this job can have stored its plan between the two looks.
+        plan = stored_plan(storage, request.split)
+        if strays and plan is None:
             raise PlanError(
                 f"{storage.url}/{request.split}: shards stand here ({strays[0]} ...) without "
                 "plan or manifest; choose another location, or replace them (--replan)"
             )
-        return None
+        if plan is None:
+            return None
     found = plan.differences(request)
     if found:
         raise PlanError(
@@ -160,6 +163,7 @@ def reopen(
     for number, shard in enumerate(manifest.shards):
         receipt = Receipt(plan.digest, shard, tuple(of_shard.get(number, ())), ())
         store_receipt(storage, split, receipt)
+    storage.remove(wids_name(split))
     storage.remove(f"{split}/{MANIFEST_NAME}")
 
 

@@ -13,14 +13,15 @@ from clipshards.packer.format.canonical import check_schema, decode_json, encode
 from clipshards.packer.format.errors import FormatError, NotFoundError, StorageError
 from clipshards.packer.format.manifest import Manifest
 from clipshards.packer.format.names import BUILD_FOLDER, MANIFEST_NAME, check_split, is_split
+from clipshards.packer.notes import load_notes
 from clipshards.packer.receipts import load_receipts
 from clipshards.packer.standing import stored_plan
 from clipshards.packer.storage import Storage, open_storage
 
-# Seconds between two signs of life, and how old the last one of a run at work can be: a
-# long video can be decoded between two of them.
+# Seconds between two signs of life, and how old the last one of a run on another machine can
+# be: a long video can be decoded between two of them.
 _BEAT_S = 5.0
-_ALIVE_S = 120.0
+_ALIVE_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,9 @@ class Run:
 
     @property
     def alive(self) -> bool:
-        """Whether it has given a sign of life in the last two minutes, and is still there."""
-        if time.time() - self.told_s > _ALIVE_S:
-            return False
+        """Whether its process is there; on another machine, whether it was heard of lately."""
         if self.host != socket.gethostname():
-            return True
+            return time.time() - self.told_s <= _ALIVE_S
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -76,7 +75,7 @@ class Status:
 
     split: str
     state: Literal["running", "stopped", "finished"]
-    """`stopped`: no run has given a sign of life for two minutes; the same command goes on."""
+    """`stopped`: no run is at work, or none on another machine was heard of for half an hour."""
     entries: int
     """Entries of the annotation."""
     shards: int
@@ -128,7 +127,13 @@ def read_status(location: str | os.PathLike[str], *, split: str) -> Status:
         shards_made=len(receipts),
         samples=sum(receipt.entry.samples for receipt in receipts),
         bytes=sum(receipt.entry.bytes for receipt in receipts),
-        rejects=sum(row.entries for receipt in receipts for row in receipt.rejects),
+        rejects=sum(
+            row.entries
+            for row in (
+                *load_notes(storage, plan).rejects,
+                *(row for receipt in receipts for row in receipt.rejects),
+            )
+        ),
         runs=runs,
     )
 

@@ -87,7 +87,7 @@ def demo(out: str) -> None:
         clips = 0
         first = ""
         for batch in loader:
-            clips += len(batch["key"])
+            clips += int(batch["valid"].sum())
             first = first or f"{tuple(batch['frames'].shape)} {batch['frames'].dtype}"
         seconds = time.perf_counter() - started
         click.echo(f"   epoch {epoch}: {clips} clips, {clips / seconds:.0f} a second, {first}")

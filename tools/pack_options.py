@@ -20,7 +20,6 @@ _VIDEO = ("recipe", "frame_table", "audio", *_ENCODING)
 ONLY_PLAN = "clipshards.plan"
 """Set in a context's `meta` where a command is to plan only."""
 RUN_ONLY = {
-    "max_rejects": None,
     "engine": "local",
     "ray_address": None,
     "part": None,

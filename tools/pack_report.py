@@ -45,6 +45,12 @@ def print_plan(
             ("size", f"about {bytes_text(estimate.bytes)}{growth}"),
             ("time", f"about {time} with {count_text(workers, 'worker')}, storage not counted"),
         ]
+    pairs += [(f"excluded by {option}", number) for option, number in plan.excluded.items()]
+    if plan.rejects:
+        pairs.append(("rejects", f"{len(plan.rejects)} by the annotation alone:"))
+        print_pairs(pairs)
+        print_rejects(plan.rejects)
+        pairs = []
     tried = count_text(estimate.tried, "sample")
     refused = f", {len(estimate.rejects)} of them cannot be packed:" if estimate.rejects else ""
     pairs.append(("tried", f"{tried}{refused}"))
@@ -56,7 +62,7 @@ def print_plan(
         click.echo(f"there: this very job, {status.state}, {made}")
     else:
         click.echo("there: nothing of this split")
-    print_warnings(plan.warnings)
+    print_warnings((*plan.annotation_warnings, *plan.warnings))
 
 
 def print_part(report: "PartReport") -> None:

@@ -87,7 +87,7 @@ def _tell_plan(job: "Packing", common: Common) -> None:
         print_json(value | {"standing": None if status is None else asdict(status)})
     else:
         print_plan(plan, estimate, status, workers=common["workers"] or _processors())
-    if estimate.rejects:
+    if estimate.rejects or plan.rejects:
         raise click.exceptions.Exit(1)
 
 

@@ -40,13 +40,17 @@ def status(location: str, split: str | None, as_json: bool) -> None:
             pairs.append(("rejects", status.rejects))
         pairs += [(f"part {run.part}/{run.parts}", _run_text(run)) for run in status.runs]
         print_pairs(pairs)
-        if status.state == "stopped":
+        if status.state == "stopped" and status.shards_made == status.shards:
+            click.echo("  all shards are made: clipshards finish, or the same pack command")
+        elif status.state == "stopped":
             click.echo("  the same pack command goes on; --replan starts over")
 
 
 def _run_text(run: "Run") -> str:
     ago = seconds_text(max(time.time() - run.told_s, 0))
-    where = f"process {run.pid} on {run.host}, {count_text(run.workers, 'worker')}"
+    where = f"process {run.pid} on {run.host}"
+    if run.workers:
+        where += f", {count_text(run.workers, 'worker')}"
     done = f"{run.entries} of {count_text(run.entries_due, 'entry')}"
     if not run.alive:
         return f"{done}; {where}, ended without a word, last heard of {ago} ago"

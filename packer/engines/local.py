@@ -52,6 +52,8 @@ class LocalEngine:
             if entries >= told[0] and size >= told[1] and (entries, size) != told:
                 progress(entries - told[0], size - told[1])
                 told = (entries, size)
+            else:
+                progress(0, 0)  # a sign of life
 
         outcomes = run_tasks(
             partial(_make_for_parent, job),

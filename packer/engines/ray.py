@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from clipshards.packer.receipts import Receipt
 
 # Seconds between two looks at what has come.
 _LOOK_S = 5.0
+# Seconds that a cluster has to answer.
+_ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class RayEngine:
             ) from None
         ours = not ray.is_initialized()
         if ours:
+            _check_address(self.address or os.environ.get("RAY_ADDRESS", ""))
             # Nothing is sent to anybody unless the user has asked for it.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
@@ -80,6 +84,7 @@ class RayEngine:
                 if not at_work:
                     return
                 done, _ = ray.wait(list(at_work), timeout=_LOOK_S)
+                progress(0, 0)  # a sign of life
                 for reference in done:
                     attempt = at_work.pop(reference)
                     try:
@@ -128,6 +133,16 @@ def _first_of(tasks: Iterator[ShardTask]) -> _Attempt | None:
     for task in tasks:
         return _Attempt(task)
     return None
+
+
+def _check_address(address: str) -> None:
+    """Raise ValueError where nobody listens; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        except OSError as exc:
+            raise ValueError(f"engine ray: no cluster at {address}: {exc}") from exc
 
 
 def _processors(ray: Any) -> int:

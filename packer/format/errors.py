@@ -64,6 +64,10 @@ class DecodeError(DatasetError):
     """Media bytes arrived intact and yet do not give the frames asked for."""
 
 
+class StateError(DatasetError):
+    """A position to go on from belongs to other data, another order or another release."""
+
+
 class WorkerError(DatasetError):
     """Worker processes died or hung over one piece of work, again and again."""
 

@@ -56,7 +56,7 @@ def test_every_container_becomes_an_mp4_with_the_same_frames(media: Path, tmp_pa
     frames = np.stack(makers.frames_of((media / "a.mp4").read_bytes()))
     for number in range(3):
         assert list(split.read_sample(0, number).parts) == ["json", "frames.npy", "mp4"]
-        np.testing.assert_array_equal(ItemReader(split).read(number, epoch=0)["frames"], frames)
+        np.testing.assert_array_equal(ItemReader(split).read(number, number=0)["frames"], frames)
     assert verify(tmp_path / "set").whole
 
 
