@@ -5,8 +5,8 @@
 
 `copy`: read, sha256, crc32c, write and fsync of the same bytes, the floor of `--frame-table
 none`. `copy+demux`: the same, and each video opened by PyAV and its packets read, the floor
-of `--frame-table demux`; `copy+demux+picture` decodes the first picture too, and `clipshards
-demux, untried` decodes none: what lies between it and `clipshards demux` is the trial of each
+of `--frame-table demux`; `copy+demux+picture` decodes the first picture too. `clipshards
+demux untried` decodes none: what lies between it and `clipshards demux` is the trial of each
 table on the decoder. `copy+decode`: one bare single-thread decode of each video, the floor of
 `--frame-table decode`.
 
@@ -52,7 +52,7 @@ def main() -> None:
         "litdata optimize": litdata,
         "copy+demux": lambda args, out: copy(args, out, demux),
         "copy+demux+picture": lambda args, out: copy(args, out, demux_and_decode_one),
-        "clipshards demux, untried": pack_untried,
+        "clipshards demux untried": pack_untried,
         "clipshards demux": lambda args, out: pack(args, out, "demux"),
         "copy+decode": lambda args, out: copy(args, out, decode),
         "clipshards decode": lambda args, out: pack(args, out, "decode"),

@@ -1,7 +1,8 @@
 """Packing by recipes that encode: the same bytes anywhere, nothing encoded twice or for nothing."""
 
 import json
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -21,8 +22,10 @@ from clipshards.packer import (
     pack,
 )
 from clipshards.packer.encoding import RECIPES, Audio
+from clipshards.packer.making import Job, Progress, ShardTask, make_shard
 from clipshards.packer.media import x264
 from clipshards.packer.packing import Packing
+from clipshards.packer.receipts import Receipt
 from clipshards.packer.recipe import MediaMode
 from clipshards.readers import open_dataset, verify
 
@@ -66,17 +69,31 @@ def videos_of(read_abouts: Callable[[Path], dict[str, Any]]) -> Callable[[Path],
     return videos_of
 
 
-@pytest.mark.parametrize("name", RECIPES)
+class Shuffled:
+    """An engine whose shards are ready in an order of chance."""
+
+    workers = 1
+
+    def make(self, job: Job, tasks: Iterable[ShardTask], progress: Progress) -> Iterator[Receipt]:
+        for task in random.Random(3).sample(given := list(tasks), len(given)):
+            yield make_shard(job, task, progress)
+
+
+@pytest.mark.parametrize("name", ["copy", "remux", *RECIPES])
 def test_every_way_of_making_the_shards_gives_the_same_bytes(
     name: Any, tmp_path: Path, media: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = options(media, Recipe(name, short_side=40, preset="veryfast"))
+    encoded = Recipe(name, short_side=40, preset="veryfast") if name in RECIPES else Recipe(name)
+    asked = options(media, encoded)
     report = pack(records("broken.mp4"), tmp_path / "one", **asked)
     assert (report.packed, [reject.id for reject in report.rejects]) == (6, ["broken.mp4"])
     assert report.shards > 2
     clean = tree(tmp_path / "one")
-    pack(records("broken.mp4"), tmp_path / "two", workers=2, **asked)
-    assert tree(tmp_path / "two") == clean
+    for workers in (2, 4):
+        pack(records("broken.mp4"), tmp_path / f"{workers}", workers=workers, **asked)
+        assert tree(tmp_path / f"{workers}") == clean
+    Packing(records("broken.mp4"), tmp_path / "shuffled", **asked).run(engine=Shuffled())
+    assert tree(tmp_path / "shuffled") == clean
     # Parts, the last one first, from another working directory.
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -16,10 +16,12 @@ from typing import Any
 import makers
 import numpy as np
 import pytest
+import ray
 
 from clipshards.packer import (
     AvaCsv,
     Packing,
+    Recipe,
     RejectsError,
     SkeletonRecord,
     StorageError,
@@ -28,12 +30,11 @@ from clipshards.packer import (
     WorkerError,
     finish_split,
 )
+from clipshards.packer.encoding import RECIPES
 from clipshards.packer.engines.ray import RayEngine
 from clipshards.packer.status import read_status
 from clipshards.readers import verify
 from clipshards.tools.cli import main
-
-ray = pytest.importorskip("ray")
 
 Tree = Callable[[Path], dict[str, str]]
 
@@ -113,6 +114,18 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("media_mode", ["remux", *RECIPES])
+def test_every_recipe_gives_the_bytes_of_one_process(
+    media_mode: Any, tmp_path: Path, media: Path, tree: Tree
+) -> None:
+    recipe = Recipe(media_mode)
+    clean = job_of(tmp_path / "clean", media, recipe=recipe).run()
+    assert clean.shards > 3
+    job_of(tmp_path / "out", media, recipe=recipe).run(engine=RayEngine())
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
 
 
 @pytest.mark.usefixtures("cluster")
