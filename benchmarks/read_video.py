@@ -89,6 +89,7 @@ def stream(args: argparse.Namespace, split: str) -> int:
         open_dataset(args.work / "shards", split=split),
         batch_size=BATCH,
         clip=UniformClip(FRAMES),
+        tail="ragged",
         collate=list_collate,
     )
     return sum(len(batch["items"]) for batch in dataset)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
-    from clipshards.readers.data import ShardDataset, ShardMapDataset
+    from clipshards.readers.data import Loader, ShardDataset, ShardMapDataset
     from clipshards.readers.integrity import Finding, VerifyReport, verify
     from clipshards.readers.rawframes import RawframesItem
     from clipshards.readers.skeleton import SkeletonItem
@@ -30,6 +30,7 @@ _HOME = {
     "Clip": "clips",
     "DenseClip": "clips",
     "Finding": "integrity",
+    "Loader": "data",
     "RawframesItem": "rawframes",
     "ShardDataset": "data",
     "ShardMapDataset": "data",
@@ -51,6 +52,7 @@ __all__ = [
     "Clip",
     "DenseClip",
     "Finding",
+    "Loader",
     "RawframesItem",
     "ShardDataset",
     "ShardMapDataset",

@@ -1,10 +1,21 @@
-"""Which items make up which batch: pure arithmetic on the reading order."""
+"""Which items make up which batch, and whose they are: pure arithmetic on the epochs."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from clipshards.readers.order import Items, permute
+from clipshards.readers.epochs import Epochs
+from clipshards.readers.order import Items
+
+Tail = Literal["pad", "drop", "ragged"]
+"""What becomes of the items that fill no whole batch at the end of an epoch.
+
+`pad`: a whole batch all the same, filled up from the beginning of the epoch, and marked.
+`drop`: they are left out.
+`ragged`: a smaller batch, dealt out evenly; a rank that gets nothing has one batch less.
+"""
 
 
 class BatchPosition(NamedTuple):
@@ -14,35 +25,75 @@ class BatchPosition(NamedTuple):
     batch: int
     """Number of the batch in its epoch, counted from 0."""
     start: int
-    """Items before it in its epoch."""
+    """Items of the epoch before it, of all ranks."""
 
 
-def batch_count(items: int, batch_size: int) -> int:
-    """Return the batches of an epoch; the last one holds what is left.
+class BatchItems(NamedTuple):
+    """The items of one batch, in the order of storage."""
 
-    >>> batch_count(10, 4), batch_count(0, 4)
-    (3, 0)
+    items: Items
+    passes: Items
+    """Which time each comes up in the training run."""
+    valid: npt.NDArray[np.bool_]
+    """False for what fills up the last batch of an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The global batches of each epoch: the same on any number of ranks and workers.
+
+    Batch t holds the positions t*G to (t+1)*G of the epoch. Inside it items are sorted as
+    they are stored, so that neighbours are read one behind the other, and each rank takes
+    its slice.
     """
-    return -(-items // batch_size)
+
+    epochs: Epochs
+    global_batch: int
+    """G, items of all ranks together; a multiple of the number of ranks."""
+    tail: Tail
+
+    @property
+    def count(self) -> int | None:
+        """Batches of an epoch; None where it does not end."""
+        length = self.epochs.length
+        if length is None:
+            return None
+        return (
+            length // self.global_batch if self.tail == "drop" else -(-length // self.global_batch)
+        )
+
+    def count_of(self, rank: int, ranks: int) -> int | None:
+        """Return the batches of an epoch in which a rank has items."""
+        count, length = self.count, self.epochs.length
+        if count is None or length is None or self.tail != "ragged":
+            return count
+        left = length % self.global_batch
+        return count - (left > 0 and _share(left, rank, ranks) == _share(left, rank + 1, ranks))
+
+    def take(self, epoch: int, batch: int, *, rank: int = 0, ranks: int = 1) -> BatchItems:
+        """Return a rank's share of a batch; of one rank, all of it.
+
+        Args:
+            epoch: Counted from 0.
+            batch: In [0, count).
+            rank: In [0, ranks).
+            ranks: Divides the global batch.
+        """
+        start = batch * self.global_batch
+        positions = np.arange(start, start + self.global_batch, dtype=np.int64)
+        length = self.epochs.length
+        valid = np.ones(len(positions), dtype=bool)
+        if length is not None and positions[-1] >= length:
+            valid = positions < length
+            if self.tail == "ragged":
+                positions, valid = positions[valid], valid[valid]
+            positions = positions % length
+        found = self.epochs.locate(epoch, positions)
+        order = np.lexsort((found.passes, found.items))
+        mine = order[_share(len(order), rank, ranks) : _share(len(order), rank + 1, ranks)]
+        return BatchItems(found.items[mine], found.passes[mine], valid[mine])
 
 
-def batch_items(batch: int, *, items: int, batch_size: int, epoch: int, seed: int | None) -> Items:
-    """Return the items of one batch, in storage order.
-
-    Which items share a batch is the reading order's choice; inside it they are sorted, so
-    that neighbours in a shard are read one behind the other.
-
-    Args:
-        batch: Number of the batch, in [0, batch_count).
-        items: Items of the split.
-        batch_size: Items in a batch.
-        epoch: Counted from 0.
-        seed: Of the shuffle; None for storage order.
-
-    Returns:
-        int64 of shape (n,), ascending, n at most `batch_size`.
-    """
-    positions = np.arange(batch * batch_size, min((batch + 1) * batch_size, items), dtype=np.int64)
-    if seed is None:
-        return positions
-    return np.sort(permute(positions, items=items, seed=seed, epoch=epoch))
+def _share(items: int, rank: int, ranks: int) -> int:
+    """Return how many items of a batch belong to the ranks before one."""
+    return items * rank // ranks

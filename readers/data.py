@@ -2,40 +2,49 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from fractions import Fraction
+from typing import Any, get_args
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from clipshards.readers.batches import BatchPosition, batch_count, batch_items
+from clipshards.packer.format.errors import StateError
+from clipshards.readers.batches import Batches, BatchPosition, Tail
+from clipshards.readers.checkpoint import Resume, make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
+from clipshards.readers.epochs import PassEpochs, Repeat
 from clipshards.readers.items import ItemReader, Transform
+from clipshards.readers.order import ORDER_VERSION, Order
+from clipshards.readers.ranks import check_ranks, find_ranks
 from clipshards.readers.split import Split
 
 
 class ShardDataset(IterableDataset[dict[str, Any]]):
-    """Batches of decoded clips, the same with any number of loader workers.
+    """Batches of decoded items: the same on any number of ranks and loader workers.
 
     The data set makes the batches itself. Use it with `dataset.loader(...)`, or with
     `DataLoader(dataset, batch_size=None)`.
 
-    Batch t of an epoch holds positions t*batch_size to (t+1)*batch_size of that epoch's
-    order, so every item comes exactly once an epoch; the last batch holds what is left.
-    Beside what `collate` makes of the items, each batch carries `position`, a
-    `BatchPosition`.
-
-    One process gets all batches; the ranks of a distributed job are not told apart yet.
+    Batch t of an epoch holds the positions t*G to (t+1)*G of that epoch, G being the items of
+    all ranks together; each rank gets its share, and each worker of a rank every n-th batch of it.
+    Beside what `collate` makes of the items, a batch carries `position`, a `BatchPosition`,
+    and with tail `pad` the mask `valid`, bool (B,): False for what fills up the last batch.
     """
 
     def __init__(
         self,
         split: Split,
         *,
-        batch_size: int,
+        batch_size: int | None = None,
+        global_batch: int | None = None,
         clip: Clip | None = None,
         seed: int = 0,
         shuffle: bool = True,
+        repeat: Repeat = 1,
+        tail: Tail | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
         transform: Transform | None = None,
         collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = collate_items,
     ) -> None:
@@ -43,86 +52,218 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
 
         Args:
             split: From `open_dataset`.
-            batch_size: Items in a batch, at least 1.
+            batch_size: Items in a batch of one rank; or give `global_batch`.
+            global_batch: Items in a batch of all ranks, a multiple of their number. A run goes
+                on with other ranks only if this stays the same.
             clip: Which frames make up an item's clip; None for all.
             seed: Of the order and of the random choice of frames, in [0, 2**63).
-            shuffle: Give every epoch an order of its own; else storage order.
+            shuffle: Give every pass an order of its own; else storage order.
+            repeat: Passes of an epoch: a number of them, a part of one (0.25), or None for
+                an epoch that does not end.
+            tail: What becomes of the last batch of an epoch, `pad`, `drop` or `ragged`: see
+                `clipshards.readers.batches.Tail`. Default: `pad`, without shuffle `ragged`.
+            rank: Number of this process among those that share the batches; default: what
+                torch.distributed says, else RANK in the environment, else 0.
+            world_size: How many they are; default: likewise, WORLD_SIZE.
             transform: Called with each item, in the worker that decodes it; returns a dict.
             collate: Makes a batch from the items, or from what `transform` made of them.
+
+        Raises:
+            ValueError, TypeError: An argument is out of range, or of another type.
         """
-        batch_size = operator.index(batch_size)
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}: expected at least 1")
+        if (batch_size is None) == (global_batch is None):
+            raise ValueError("expected one of batch_size and global_batch")
+        if (rank is None) != (world_size is None):
+            raise ValueError("expected rank and world_size, or neither")
         self.split = split
-        self.batch_size = batch_size
         self.shuffle = shuffle
         self._reader = ItemReader(split, clip=clip, seed=seed, transform=transform)
         self._collate = collate
-        # Shared memory, so that workers that outlive an epoch see the next one's number.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        given = None if rank is None or world_size is None else check_ranks(rank, world_size)
+        self._ranks = given or find_ranks()
+        self._given_ranks = given is not None
+        world = self._ranks.world_size
+        if batch_size is not None:
+            global_batch = operator.index(batch_size) * world
+        assert global_batch is not None
+        global_batch = operator.index(global_batch)
+        if global_batch < 1 or global_batch % world:
+            name = "global_batch" if batch_size is None else "batch_size"
+            given_size = global_batch if batch_size is None else batch_size
+            raise ValueError(
+                f"{name} {given_size}: expected at least 1, and a multiple of {world} ranks"
+            )
+        tail = tail or ("pad" if shuffle else "ragged")
+        if tail not in get_args(Tail):
+            raise ValueError(f"tail {tail!r}: expected one of {get_args(Tail)}")
+        run_length = split.manifest.run_length
+        order = Order(
+            [shard.items for shard in split.manifest.shards],
+            seed=seed if shuffle else None,
+            run_length=run_length,
+        )
+        self._batches = Batches(PassEpochs(order, repeat), global_batch, tail)
+        self._identity = {
+            "content_digest": split.manifest.content_digest,
+            "order_version": ORDER_VERSION,
+            "seed": seed,
+            "shuffle": shuffle,
+            "repeat": None if repeat is None else str(Fraction(repeat)),
+            "tail": tail,
+            "global_batch": global_batch,
+        }
+        # Epoch and batch that the next iteration begins with; in shared memory, so that workers
+        # that outlive an epoch see what comes next.
+        self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        # Of this process: what was handed out last, and where a worker's own state goes on.
+        self._next: tuple[int, int] | None = None
+        self._own: Resume | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Items in a batch of one rank; only the last one of an epoch may have fewer."""
+        return self._batches.global_batch // self._ranks.world_size
 
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration gives, counted from 0."""
-        return int(self._epoch)
+        return int(self._begin[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives; call it before each.
 
+        Where a run goes on in the middle of this very epoch, it stays there.
+
         Raises:
-            ValueError: Not in [0, 2**63).
+            ValueError: Not in [0, 2**31).
         """
-        _check_epoch(epoch)
-        self._epoch.fill_(epoch)
+        if not 0 <= operator.index(epoch) < 2**31:
+            raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
+        if epoch != self.epoch:
+            self._next = None
+            self._go_to(epoch, 0)
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return batch_count(len(self.split), self.batch_size)
+        """Return the number of batches in an epoch of this rank.
+
+        Raises:
+            TypeError: Epochs do not end.
+        """
+        count = self._batches.count_of(*self._ranks)
+        if count is None:
+            raise TypeError("an epoch of repeat=None does not end, and has no len()")
+        return count
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield this worker's batches; DataLoader weaves the workers' together in order.
-
-        Raises:
-            RuntimeError: The process is one of several ranks, each of which would get all.
-        """
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise RuntimeError(
-                "ShardDataset does not share batches among ranks yet: every rank would get all "
-                "of them; choose each rank's own with read_batch(epoch, number)"
-            )
+        """Yield this worker's batches; DataLoader weaves the workers' together in order."""
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        epoch = self.epoch
-        for batch in range(first, len(self), step):
-            yield self.read_batch(epoch, batch)
+        self._find_ranks()
+        self._next = None
+        epoch, start = self._begin.tolist()
+        batch = start + first
+        if worker is None:
+            self._go_to(epoch, 0)
+        if self._own is not None:
+            if self._own.workers not in (0, step):
+                raise StateError(
+                    f"the position is of {self._own.workers} loader workers, here are {step}; "
+                    "positions of dataset.loader() go on with any number"
+                )
+            epoch, batch = self._own.epoch, self._own.batch
+            self._own = None
+        count = self._batches.count_of(*self._ranks)
+        while count is None or batch < count:
+            made = self.read_batch(epoch, batch)
+            batch += step
+            self._next = (epoch, batch)
+            yield made
 
     def read_batch(self, epoch: int, batch: int) -> dict[str, Any]:
-        """Return one batch of an epoch, whatever was read before.
+        """Return this rank's share of one batch of an epoch, whatever was read before.
 
         Raises:
-            IndexError: The epoch has no such batch.
-            ValueError: `epoch` is not in [0, 2**63).
+            IndexError: The epoch has no such batch, or this rank no share of it.
+            ValueError: `epoch` is not in [0, 2**31).
             DecodeError, FormatError, StorageError: A sample cannot be had; the message
                 names it.
         """
-        _check_epoch(epoch)
-        if not 0 <= batch < len(self):
-            raise IndexError(f"batch {batch} of {len(self)}")
-        numbers = batch_items(
-            batch,
-            items=len(self.split),
-            batch_size=self.batch_size,
-            epoch=epoch,
-            seed=self._reader.seed if self.shuffle else None,
-        )
-        items = [self._reader.read(item, epoch=epoch) for item in numbers.tolist()]
-        position = BatchPosition(epoch, batch, batch * self.batch_size)
-        return {**self._collate(items), "position": position}
+        if not 0 <= epoch < 2**31:
+            raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
+        count = self._batches.count_of(*self._ranks)
+        if batch < 0 or (count is not None and batch >= count):
+            raise IndexError(f"batch {batch} of {count}")
+        rank, ranks = self._ranks
+        taken = self._batches.take(epoch, batch, rank=rank, ranks=ranks)
+        items = [
+            self._reader.read(item, number=number)
+            for item, number in zip(taken.items.tolist(), taken.passes.tolist(), strict=True)
+        ]
+        made = dict(self._collate(items))
+        if self._batches.tail == "pad":
+            made["valid"] = torch.from_numpy(taken.valid)
+        position = BatchPosition(epoch, batch, batch * self._batches.global_batch)
+        return {**made, "position": position}
 
-    def loader(
-        self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False
-    ) -> DataLoader[dict[str, Any]]:
-        """Return a DataLoader that yields the batches.
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration in this process stands: behind the last batch handed out.
+
+        Of loader workers that DataLoader runs this process knows nothing; there use
+        `state_after`, or `loader()`.
+        """
+        worker = get_worker_info()
+        epoch, batch = self._next or self._begin.tolist()
+        if worker is not None:
+            own = (worker.id, worker.num_workers)
+            if self._next is None:
+                batch += worker.id
+            return make_state(self._identity, epoch, batch, worker=own[0], workers=own[1])
+        return self._state_at(epoch, batch)
+
+    def state_after(self, position: BatchPosition) -> dict[str, Any]:
+        """Return the state of a run whose last batch had this `position`, whoever made it."""
+        return self._state_at(position.epoch, position.batch + 1)
+
+    def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
+        count = self._batches.count_of(*self._ranks)
+        if count is not None and batch >= count:
+            epoch, batch = epoch + 1, 0
+        return make_state(self._identity, epoch, batch)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a run stood: the next iteration begins with the batch after.
+
+        Ranks and loader workers may be others than they were; what decides the batches may not.
+
+        Raises:
+            StateError: The state is of other data or another order, or none at all.
+            UnsupportedVersionError: A later release made it.
+        """
+        resume = read_state(state, self._identity)
+        self._next = None
+        if resume.workers:
+            self._own = resume
+        else:
+            self._go_to(resume.epoch, resume.batch)
+
+    def _go_to(self, epoch: int, batch: int) -> None:
+        self._begin.copy_(torch.tensor([epoch, batch]))
+
+    def _find_ranks(self) -> None:
+        """Look again, outside of workers, where the process group came after the data set."""
+        if self._given_ranks or get_worker_info() is not None:
+            return
+        found = find_ranks()
+        if found.world_size != self._ranks.world_size:
+            raise RuntimeError(
+                f"the data set was made for {self._ranks.world_size} ranks, there are "
+                f"{found.world_size} now; make it after init_process_group, or give rank and "
+                "world_size"
+            )
+        self._ranks = found
+
+    def loader(self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False) -> "Loader":
+        """Return what yields the batches of one epoch after the other, see `Loader`.
 
         Args:
             workers: Loader processes; 0 decodes in this one. They live until the loader
@@ -130,19 +271,91 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             prefetch: Batches that each worker prepares ahead.
             pin_memory: Put tensors into page-locked memory, for copies to a GPU.
         """
-        return DataLoader(
-            self,
+        return Loader(self, workers=workers, prefetch=prefetch, pin_memory=pin_memory)
+
+
+class Loader:
+    """Batches of a `ShardDataset`, epoch by epoch, from loader processes that stay.
+
+    Each iteration gives one epoch: the one that was set, else the one after the last. While
+    it ends, the first batches of the next are already made. A state says what was handed
+    out, whatever the workers have prepared.
+    """
+
+    def __init__(
+        self, dataset: ShardDataset, *, workers: int, prefetch: int, pin_memory: bool
+    ) -> None:
+        self.dataset = dataset
+        self._stream = _Stream(dataset)
+        self._batches = DataLoader(
+            self._stream,
             batch_size=None,
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
         )
+        self._running: Iterator[dict[str, Any]] | None = None
+        # What the running stream gives next, and what the user was not yet given.
+        self._coming: tuple[int, int] = (-1, 0)
+        self._left: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch of this rank."""
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the batches of one epoch, or what a loaded state left of it."""
+        dataset = self.dataset
+        dataset._find_ranks()
+        epoch, batch = dataset._begin.tolist()
+        dataset._go_to(epoch, 0)
+        count = dataset._batches.count_of(*dataset._ranks)
+        while count is None or batch < count:
+            if self._running is None or self._coming != (epoch, batch):
+                self._stream.go_to(epoch, batch)
+                self._running = iter(self._batches)
+            made = next(self._running)
+            batch += 1
+            self._coming = (epoch, batch) if count is None or batch < count else (epoch + 1, 0)
+            self._left = self._coming
+            if self._left[0] > epoch and dataset.epoch == epoch:
+                dataset._go_to(epoch + 1, 0)
+            yield made
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the run, behind the last batch that was handed out."""
+        epoch, batch = self._left or self.dataset._begin.tolist()
+        return self.dataset._state_at(epoch, batch)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `ShardDataset.load_state_dict`."""
+        self.dataset.load_state_dict(state)
+        self._left = None
 
 
-def _check_epoch(epoch: int) -> None:
-    if not 0 <= epoch < 2**63:
-        raise ValueError(f"epoch {epoch}: expected 0 to 2**63 - 1")
+class _Stream(IterableDataset[dict[str, Any]]):
+    """The batches of all epochs, one epoch behind the other."""
+
+    def __init__(self, dataset: ShardDataset) -> None:
+        self._dataset = dataset
+        self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def go_to(self, epoch: int, batch: int) -> None:
+        self._begin.copy_(torch.tensor([epoch, batch]))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        epoch, batch = self._begin.tolist()
+        batch += first
+        dataset = self._dataset
+        count = dataset._batches.count_of(*dataset._ranks)
+        while count != 0:
+            while count is not None and batch >= count:
+                epoch, batch = epoch + 1, batch - count
+            yield dataset.read_batch(epoch, batch)
+            batch += step
 
 
 class ShardMapDataset(Dataset[dict[str, Any]]):
@@ -177,4 +390,4 @@ class ShardMapDataset(Dataset[dict[str, Any]]):
         number = item + len(self) if item < 0 else item
         if not 0 <= number < len(self):
             raise IndexError(f"item {item} of {len(self)}")
-        return self._reader.read(number, epoch=0)
+        return self._reader.read(number, number=0)

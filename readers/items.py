@@ -71,8 +71,8 @@ class ItemReader:
         self._clip = clip
         self._transform = transform
 
-    def read(self, item: int, *, epoch: int) -> dict[str, Any]:
-        """Return one item as it comes up in an epoch, or what `transform` made of it.
+    def read(self, item: int, *, number: int) -> dict[str, Any]:
+        """Return one item as it comes up in pass `number`, or what `transform` made of it.
 
         Raises:
             DecodeError, FormatError, StorageError: The sample cannot be had; the message
@@ -84,7 +84,7 @@ class ItemReader:
         def choose(total_frames: int) -> FrameNumbers:
             if self._clip is None:
                 return np.arange(total_frames, dtype=np.int64)
-            draws = draw_uniform(self._clip.draws, seed=self.seed, epoch=epoch, item=item)
+            draws = draw_uniform(self._clip.draws, seed=self.seed, number=number, item=item)
             return self._clip.choose(total_frames, draws)
 
         decoded = self._decode(raw, place.item, choose)

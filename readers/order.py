@@ -1,28 +1,149 @@
 """The reading order: a keyed permutation of all items, computed position by position.
 
+A pass gives every item once. Its shards are permuted, and cut into windows of consecutive
+ones (most splits are a single window); the items of a window are permuted as a whole, in
+runs of neighbours. So the memory is a few numbers a shard, and an order that is good for
+100 million items needs the indexes of one window at a time.
+
 Nothing is stored per item: a Feistel network permutes the smallest power of four that
 holds all items, and walks on from a value outside until it falls inside (cycle walking;
 Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The round
 function is the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
+from collections import OrderedDict
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 Items = npt.NDArray[np.int64]
 
+ORDER_VERSION = 1
+"""Of the arithmetic below: with another one, the same seed gives another order."""
+WINDOW_SHARDS = 1024
+"""Shards whose items are permuted as a whole."""
+
 _ROUNDS = 6
 _MASK64 = (1 << 64) - 1
+# Passes that a batch can reach into, and one more.
+_KEPT_PASSES = 3
+# What is permuted: the shards of a pass, or the runs of its window number n, as n + 1.
+_SHARDS = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The shards of one pass, in their order."""
+
+    shards: Items
+    starts: Items
+    """Position of the first item of each, and the number of all items at the end."""
+
+
+class Order:
+    """Which item of a split stands at each position of each pass."""
+
+    def __init__(
+        self,
+        shard_items: npt.ArrayLike,
+        *,
+        seed: int | None,
+        run_length: int = 1,
+        window_shards: int = WINDOW_SHARDS,
+    ) -> None:
+        """Set up the order.
+
+        Args:
+            shard_items: Items of each shard.
+            seed: Of the training run, in [0, 2**63); None for the order of storage.
+            run_length: Neighbours of a window that stay together, at least 1.
+            window_shards: Shards of a window, at least 1.
+        """
+        if run_length < 1 or window_shards < 1:
+            raise ValueError(
+                f"run_length {run_length}, window_shards {window_shards}: expected at least 1"
+            )
+        self._sizes = np.asarray(shard_items, dtype=np.int64)
+        self._first = np.concatenate(([0], np.cumsum(self._sizes))).astype(np.int64)
+        self._seed = seed
+        self._run = run_length
+        self._window = window_shards
+        self._passes: OrderedDict[int, _Pass] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return int(self._first[-1])
+
+    def items_at(self, positions: Items, *, number: int) -> Items:
+        """Return the items at some positions of one pass.
+
+        Args:
+            positions: int64, each in [0, len(self)).
+            number: Of the pass, counted from 0; each has a permutation of its own.
+
+        Returns:
+            int64 of the same shape: items counted in the order of storage.
+
+        Raises:
+            ValueError: A position lies outside the range.
+        """
+        if positions.size and not 0 <= positions.min() <= positions.max() < len(self):
+            raise ValueError(
+                f"positions {positions.min()} to {positions.max()} of {len(self)} items"
+            )
+        if self._seed is None:
+            return positions.astype(np.int64)
+        this = self._pass(number)
+        borders = this.starts[:: self._window]
+        windows = np.searchsorted(borders, positions, side="right") - 1
+        found = np.empty_like(positions)
+        for window in np.unique(windows):
+            inside = windows == window
+            start = int(this.starts[window * self._window])
+            stop = int(this.starts[min((window + 1) * self._window, len(this.shards))])
+            found[inside] = start + self._shuffled(
+                positions[inside] - start, stop - start, number, int(window)
+            )
+        slots = np.searchsorted(this.starts, found, side="right") - 1
+        items: Items = self._first[this.shards[slots]] + found - this.starts[slots]
+        return items
+
+    def _pass(self, number: int) -> _Pass:
+        """Return the shards of a pass in their order."""
+        assert self._seed is not None
+        if number not in self._passes:
+            slots = np.arange(len(self._sizes), dtype=np.int64)
+            keys = _round_keys(self._seed, number, _SHARDS)
+            shards = _permuted(slots, len(slots), keys)
+            starts = np.concatenate(([0], np.cumsum(self._sizes[shards]))).astype(np.int64)
+            self._passes[number] = _Pass(shards, starts)
+            if len(self._passes) > _KEPT_PASSES:
+                self._passes.popitem(last=False)
+        return self._passes[number]
+
+    def _shuffled(self, positions: Items, items: int, number: int, window: int) -> Items:
+        """Return which item of a window stands at each position in it."""
+        assert self._seed is not None
+        keys = _round_keys(self._seed, number, window + 1)
+        run = self._run
+        runs = -(-items // run)
+        # The last run may be shorter: behind its place, all others begin earlier.
+        missing = runs * run - items
+        place = _place_of(runs - 1, runs, keys)
+        shifted = np.where(positions >= (place + 1) * run - missing, positions + missing, positions)
+        items_of_runs: Items = _permuted(shifted // run, runs, keys) * run + shifted % run
+        return items_of_runs
 
 
 def permute(positions: Items, *, items: int, seed: int, epoch: int) -> Items:
-    """Return which item stands at each position of an epoch.
+    """Return a permutation of [0, items), position by position.
 
     Args:
         positions: int64, each in [0, items).
-        items: Items of the split.
-        seed: Of the training run, in [0, 2**63).
-        epoch: Pass over the items, counted from 0; every pass has its own permutation.
+        items: How many there are.
+        seed: In [0, 2**63).
+        epoch: Every one has a permutation of its own, counted from 0.
 
     Returns:
         int64 of the same shape, each in [0, items). Over all positions each item occurs
@@ -33,14 +154,35 @@ def permute(positions: Items, *, items: int, seed: int, epoch: int) -> Items:
     """
     if positions.size and not 0 <= positions.min() <= positions.max() < items:
         raise ValueError(f"positions {positions.min()} to {positions.max()} of {items} items")
-    half = np.uint64(max(1, ((items - 1).bit_length() + 1) // 2))
-    keys = _round_keys(seed, epoch)
+    return _permuted(positions, items, _round_keys(seed, epoch))
+
+
+def _permuted(positions: Items, items: int, keys: list[np.uint64]) -> Items:
+    half = _half_bits(items)
     values = positions.astype(np.uint64)
     outside = np.ones(values.shape, dtype=bool)
     while outside.any():
         values[outside] = _feistel(values[outside], half, keys)
         outside = values >= np.uint64(items)
     return values.astype(np.int64)
+
+
+def _place_of(item: int, items: int, keys: list[np.uint64]) -> int:
+    """Return the position that `_permuted` gives an item."""
+    half = _half_bits(items)
+    value = np.array([item], dtype=np.uint64)
+    while True:
+        # Backwards: the halves change places before and after.
+        left, right = value >> half, value & ((np.uint64(1) << half) - np.uint64(1))
+        value = _feistel((right << half) | left, half, keys[::-1])
+        left, right = value >> half, value & ((np.uint64(1) << half) - np.uint64(1))
+        value = (right << half) | left
+        if value[0] < items:
+            return int(value[0])
+
+
+def _half_bits(items: int) -> np.uint64:
+    return np.uint64(max(1, ((items - 1).bit_length() + 1) // 2))
 
 
 def _feistel(
@@ -60,9 +202,11 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _round_keys(seed: int, epoch: int) -> list[np.uint64]:
-    """Return one key a round, from a splitmix64 stream that both numbers start."""
-    start = (int(_mix(np.array([seed], dtype=np.uint64))[0]) + epoch) & _MASK64
+def _round_keys(seed: int, *numbers: int) -> list[np.uint64]:
+    """Return one key a round, from a splitmix64 stream that all the numbers start."""
+    start = seed
+    for number in numbers:
+        start = (int(_mix(np.array([start], dtype=np.uint64))[0]) + number) & _MASK64
     steps = np.array(
         [(start + (n + 1) * 0x9E3779B97F4A7C15) & _MASK64 for n in range(_ROUNDS)],
         dtype=np.uint64,

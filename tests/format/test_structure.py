@@ -454,7 +454,7 @@ def test_a_fault_is_found_by_verify_and_refused_by_the_reader(tmp_path: Path, wr
         ("train-000000.tar", "train-00000000")
     }
     with pytest.raises(FormatError) as caught:
-        ItemReader(open_dataset(place)).read(0, epoch=0)
+        ItemReader(open_dataset(place)).read(0, number=0)
     for text in (str(place), "train-000000.tar", "train-00000000", wrong.message):
         assert text in str(caught.value)
 
@@ -481,7 +481,7 @@ def test_more_items_in_the_index_than_in_the_sample_are_refused(tmp_path: Path, 
     reader = ItemReader(split)
     for item in range(items, 5):
         with pytest.raises(FormatError, match="train-00000000"):
-            reader.read(item, epoch=0)
+            reader.read(item, number=0)
 
 
 HUGE = 4 * 10**18
@@ -509,7 +509,7 @@ def test_a_count_beyond_any_video_does_not_fill_the_memory(
     place = write_split(tmp_path, task, [with_changes(values, changes)])
     verify(place)
     with pytest.raises(DatasetError, match="train-00000000"):
-        ItemReader(open_dataset(place)).read(0, epoch=0)
+        ItemReader(open_dataset(place)).read(0, number=0)
 
 
 dtypes = st.sampled_from(["<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "|u1", "|i1", "|b1"])

@@ -459,9 +459,9 @@ def test_parts_that_do_not_fit_are_found_and_refused(
     assert part in {finding.part for finding in findings}, findings
     reader = ItemReader(open_dataset(place), clip=UniformClip(1))
     for number in (0, 2):
-        reader.read(number, epoch=0)
+        reader.read(number, number=0)
     with pytest.raises(DatasetError, match="train-00000001"):
-        reader.read(1, epoch=0)
+        reader.read(1, number=0)
 
 
 def test_a_description_of_a_video_that_is_not_there_is_found(

@@ -402,7 +402,7 @@ def test_clips_are_drawn_from_the_window(
     for number in range(0, len(packed_videos.split), 3):
         numbers = []
         for epoch in (0, 1):
-            item = reader.read(number, epoch=epoch)
+            item = reader.read(number, number=epoch)
             origin = source(item["video_id"])
             inside = window(item["key_frame"], len(origin.frames))
             assert item["frames"].shape[0] == len(item["frame_numbers"]) == clip.length
@@ -698,7 +698,7 @@ def test_batches_keep_persons_in_lists(media: Path, tmp_path: Path) -> None:
     pack(records, tmp_path / "set", split="train", media_root=media)
     split = open_dataset(tmp_path / "set")
     assert len(split) == 9
-    dataset = ShardDataset(split, batch_size=4, clip=DenseClip(3, 2))
+    dataset = ShardDataset(split, batch_size=4, clip=DenseClip(3, 2), tail="ragged")
     batches = list(dataset)
     again = list(dataset.loader(workers=2))
     merged = merge(rows)
@@ -983,9 +983,9 @@ def test_parts_that_do_not_fit_are_found_and_refused(
     assert part in {finding.part for finding in findings}, findings
     reader = ItemReader(open_dataset(place))
     for number in (0, 6):
-        reader.read(number, epoch=0)
+        reader.read(number, number=0)
     with pytest.raises(DatasetError, match="train-00000003"):
-        reader.read(3, epoch=0)
+        reader.read(3, number=0)
 
 
 def test_proposals_that_the_sample_does_not_have_are_found(

@@ -1,52 +1,124 @@
+from collections import Counter
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipshards.readers.batches import batch_count, batch_items
-from clipshards.readers.order import permute
+from clipshards.readers.batches import Batches, Tail
+from clipshards.readers.epochs import PassEpochs, Repeat
+from clipshards.readers.order import Order
 
-counts = st.integers(0, 200)
-sizes = st.integers(1, 20) | st.integers(1, 300)
-seeds = st.integers(0, 2**63 - 1)
-epochs = st.integers(0, 2**40)
+shards = st.lists(st.integers(0, 12), min_size=1, max_size=8)
+orders = st.builds(
+    Order,
+    shards,
+    seed=st.integers(0, 2**63 - 1) | st.none(),
+    run_length=st.integers(1, 5),
+    window_shards=st.integers(1, 9),
+)
+repeats = st.integers(1, 3) | st.sampled_from([0.25, 0.5, 1.5, Fraction(1, 3)]) | st.floats(0.01, 3)
+tails = st.sampled_from(["pad", "drop", "ragged"])
+epoch_numbers = st.integers(0, 40)
+
+Triple = tuple[int, int, bool]
 
 
-@given(counts, sizes, seeds | st.none(), epochs)
-def test_the_batches_of_an_epoch_hold_every_item_once(
-    items: int, batch_size: int, seed: int | None, epoch: int
+def taken(batches: Batches, epoch: int, batch: int, rank: int = 0, ranks: int = 1) -> list[Triple]:
+    found = batches.take(epoch, batch, rank=rank, ranks=ranks)
+    assert found.items.dtype == found.passes.dtype == np.int64
+    return list(zip(found.items.tolist(), found.passes.tolist(), found.valid.tolist(), strict=True))
+
+
+@given(orders, repeats, st.integers(1, 9), tails, epoch_numbers)
+@example(Order([0, 0], seed=1), 1, 3, "pad", 0)
+@example(Order([1], seed=1), 1, 8, "pad", 5)
+@example(Order([3], seed=None), 0.01, 2, "ragged", 0)
+def test_an_epoch_is_its_passes_cut_into_batches(
+    order: Order, repeat: Repeat, size: int, tail: Tail, epoch: int
 ) -> None:
-    batches = [
-        batch_items(number, items=items, batch_size=batch_size, epoch=epoch, seed=seed)
-        for number in range(batch_count(items, batch_size))
+    epochs = PassEpochs(order, repeat)
+    batches = Batches(epochs, size, tail)
+    length, count = epochs.length, batches.count
+    assert length is not None
+    assert count is not None
+    # What the epoch is as one sequence, told by the order alone.
+    n = len(order)
+    assert repeat is not None
+    whole = max(int(Fraction(repeat) * n + Fraction(1, 2)), min(n, 1))
+    assert length == whole
+    first = epoch * int(np.ceil(float(repeat)))
+    sequence = [
+        (int(order.items_at(np.array([p % n]), number=first + p // n)[0]), first + p // n)
+        for p in range(length)
     ]
-    assert sorted(item for batch in batches for item in batch.tolist()) == list(range(items))
-    assert all(len(batch) == batch_size for batch in batches[:-1])
-    assert all(0 < len(batch) <= batch_size for batch in batches)
-    assert all((np.diff(batch) > 0).all() for batch in batches), "not in storage order"
-    assert all(batch.dtype == np.int64 for batch in batches)
+    for batch in range(count):
+        part = sequence[batch * size : (batch + 1) * size]
+        found = taken(batches, epoch, batch)
+        valid = [(item, number) for item, number, real in found if real]
+        assert valid == sorted(part)
+        pads = [(item, number) for item, number, real in found if not real]
+        assert len(found) == (len(part) if tail == "ragged" else size)
+        filled = [sequence[p % length] for p in range(batch * size + len(part), (batch + 1) * size)]
+        assert Counter(pads) == Counter(filled if tail == "pad" else [])
+        assert [pair[:2] for pair in found] == sorted(pair[:2] for pair in found)
+    left = length % size
+    assert count == length // size + (tail != "drop" and left > 0)
 
 
-@given(st.integers(1, 120), sizes, seeds, epochs)
-def test_a_batch_holds_its_positions_of_the_order(
-    items: int, batch_size: int, seed: int, epoch: int
+@given(orders, st.integers(1, 3), st.integers(1, 8), st.integers(1, 4), tails, epoch_numbers)
+def test_ranks_share_each_batch_without_loss(
+    order: Order, repeat: int, ranks: int, each: int, tail: Tail, epoch: int
 ) -> None:
-    order = permute(np.arange(items), items=items, seed=seed, epoch=epoch).tolist()
-    for number in range(batch_count(items, batch_size)):
-        batch = batch_items(number, items=items, batch_size=batch_size, epoch=epoch, seed=seed)
-        positions = order[number * batch_size : (number + 1) * batch_size]
-        assert batch.tolist() == sorted(positions)
+    batches = Batches(PassEpochs(order, repeat), ranks * each, tail)
+    count = batches.count
+    assert count is not None
+    counts = [batches.count_of(rank, ranks) for rank in range(ranks)]
+    assert set(counts) <= ({count} if tail != "ragged" else {count, count - 1})
+    for batch in range(count):
+        shares = [taken(batches, epoch, batch, rank, ranks) for rank in range(ranks)]
+        assert [row for share in shares for row in share] == taken(batches, epoch, batch)
+        sizes = {len(share) for share in shares}
+        if tail != "ragged":
+            assert sizes == {each}
+        else:
+            assert max(sizes) - min(sizes) <= 1
+        # Who has nothing is told so beforehand.
+        for share, number in zip(shares, counts, strict=True):
+            assert number is not None
+            assert bool(share) == (batch < number)
 
 
-def test_without_a_seed_batches_follow_the_storage() -> None:
-    batches = [
-        batch_items(number, items=7, batch_size=3, epoch=5, seed=None).tolist()
-        for number in range(3)
-    ]
-    assert batches == [[0, 1, 2], [3, 4, 5], [6]]
+@given(orders, st.integers(1, 9))
+def test_an_endless_epoch_is_pass_after_pass(order: Order, size: int) -> None:
+    batches = Batches(PassEpochs(order, None), size, "pad")
+    assert batches.count is None
+    assert batches.count_of(0, 1) is None
+    if not len(order):
+        return
+    count = -(-2 * len(order) // size)
+    rows = [row for batch in range(count) for row in taken(batches, 0, batch)]
+    assert all(real for _, _, real in rows)
+    for number in range(2):
+        items = [item for item, own, _ in rows if own == number]
+        assert sorted(items) == list(range(len(order)))
 
 
-@given(counts, sizes)
-def test_batches_are_as_many_as_it_takes(items: int, batch_size: int) -> None:
-    count = batch_count(items, batch_size)
-    assert count * batch_size >= items
-    assert (count - 1) * batch_size < items
+@given(orders, st.integers(1, 3))
+def test_every_pass_of_a_run_has_its_own_number(order: Order, repeat: int) -> None:
+    epochs = PassEpochs(order, repeat)
+    positions = np.arange(epochs.length or 0, dtype=np.int64)
+    seen: set[int] = set()
+    for epoch in range(3):
+        passes = set(epochs.locate(epoch, positions).passes.tolist())
+        assert not passes & seen
+        seen |= passes
+    assert seen == (set(range(3 * repeat)) if len(order) else set())
+
+
+@pytest.mark.parametrize("repeat", [0, -1, float("inf"), float("nan")])
+def test_a_repeat_that_is_no_epoch_is_refused(repeat: Any) -> None:
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        PassEpochs(Order([3], seed=0), repeat)

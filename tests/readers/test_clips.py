@@ -28,7 +28,7 @@ def choose(clip: Clip, total_frames: int, draws: list[float] | None = None) -> l
 def test_a_clip_has_its_length_and_ascends_inside_the_video(
     clip: Clip, total_frames: int, seed: int
 ) -> None:
-    frames = clip.choose(total_frames, draw_uniform(clip.draws, seed=seed, epoch=0, item=0))
+    frames = clip.choose(total_frames, draw_uniform(clip.draws, seed=seed, number=0, item=0))
     assert isinstance(clip, UniformClip | DenseClip)
     assert frames.shape == (clip.length,)
     assert frames.dtype == np.int64

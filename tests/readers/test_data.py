@@ -128,7 +128,7 @@ def test_a_plain_data_loader_gives_the_same_batches(dataset: ShardDataset, worke
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_sample_comes_once_a_pass(location: Path, batch_size: int, workers: int) -> None:
     split = open_dataset(location, split="train")
-    dataset = ShardDataset(split, batch_size=batch_size, clip=UniformClip(1), seed=1)
+    dataset = ShardDataset(split, batch_size=batch_size, clip=UniformClip(1), seed=1, tail="ragged")
     loader = dataset.loader(workers=workers)
     orders = []
     for epoch in range(2):
@@ -145,7 +145,7 @@ def test_every_sample_comes_once_a_pass(location: Path, batch_size: int, workers
 
 def test_a_split_with_empty_shards_comes_whole(location: Path) -> None:
     split = open_dataset(location, split="gaps")
-    dataset = ShardDataset(split, batch_size=4, clip=UniformClip(1))
+    dataset = ShardDataset(split, batch_size=4, clip=UniformClip(1), tail="ragged")
     keys = [key for batch in dataset for key in batch["key"]]
     assert sorted(keys) == [f"gaps-{number:08d}" for number in (0, 1, 2, 12, 13, 14)]
 
@@ -233,7 +233,9 @@ def test_a_batch_has_the_documented_keys_shapes_and_types(
             "total_frames",
             "label",
             "position",
+            "valid",
         }
+        assert batch["valid"].dtype == torch.bool
         assert batch["frames"].shape == (count, 5, 48, 64, 3)
         assert batch["frames"].dtype == torch.uint8
         assert batch["frame_numbers"].shape == (count, 5)
@@ -277,7 +279,7 @@ def test_transform_and_collate_make_the_batch(location: Path) -> None:
     )
     (expected,) = plain
     (batch,) = dataset.loader(workers=1)
-    assert batch.keys() == {"pairs", "position"}
+    assert batch.keys() == {"pairs", "position", "valid"}
     assert [key for key, _ in batch["pairs"]] == expected["key"]
     means = [float(frames.double().mean()) for frames in expected["frames"]]
     assert [mean for _, mean in batch["pairs"]] == pytest.approx(means)

@@ -27,7 +27,7 @@ PINNED = [
 def test_the_draws_are_those_of_version_0(
     seed: int, epoch: int, item: int, draws: list[str]
 ) -> None:
-    found = draw_uniform(3, seed=seed, epoch=epoch, item=item)
+    found = draw_uniform(3, seed=seed, number=epoch, item=item)
     assert [float(value).hex() for value in found] == draws
 
 
@@ -35,25 +35,25 @@ def test_the_draws_are_those_of_version_0(
 def test_draws_are_float64_in_the_unit_interval(
     count: int, seed: int, epoch: int, item: int
 ) -> None:
-    draws = draw_uniform(count, seed=seed, epoch=epoch, item=item)
+    draws = draw_uniform(count, seed=seed, number=epoch, item=item)
     assert draws.shape == (count,)
     assert draws.dtype == np.float64
     assert ((draws >= 0) & (draws < 1)).all()
-    longer = draw_uniform(count + 5, seed=seed, epoch=epoch, item=item)
+    longer = draw_uniform(count + 5, seed=seed, number=epoch, item=item)
     np.testing.assert_array_equal(longer[:count], draws)
 
 
 def test_draws_neither_read_nor_move_the_global_generator() -> None:
     np.random.seed(1)
-    before = draw_uniform(4, seed=2, epoch=3, item=4)
+    before = draw_uniform(4, seed=2, number=3, item=4)
     expected = np.random.RandomState(1).random_sample()
     assert np.random.random_sample() == expected
-    np.testing.assert_array_equal(draw_uniform(4, seed=2, epoch=3, item=4), before)
+    np.testing.assert_array_equal(draw_uniform(4, seed=2, number=3, item=4), before)
 
 
 def test_each_item_epoch_and_seed_has_draws_of_its_own() -> None:
     draws = {
-        draw_uniform(1, seed=seed, epoch=epoch, item=item)[0]
+        draw_uniform(1, seed=seed, number=epoch, item=item)[0]
         for seed in range(10)
         for epoch in range(10)
         for item in range(10)
@@ -62,7 +62,7 @@ def test_each_item_epoch_and_seed_has_draws_of_its_own() -> None:
 
 
 def test_draws_of_neighbouring_items_look_like_chance() -> None:
-    draws = np.array([draw_uniform(4, seed=0, epoch=0, item=item) for item in range(3000)])
+    draws = np.array([draw_uniform(4, seed=0, number=0, item=item) for item in range(3000)])
     assert np.abs(draws.mean(axis=0) - 0.5).max() < 5 / np.sqrt(12 * 3000)
     between_items = np.corrcoef(draws[:-1, 0], draws[1:, 0])[0, 1]
     inside_item = np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]

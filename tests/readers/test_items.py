@@ -43,7 +43,7 @@ def test_frames_equal_a_plain_decode_of_the_source(
     reader = ItemReader(open_dataset(location, split=split), clip=clip, seed=5)
     for number in range(15):
         for epoch in (0, 1):
-            item = reader.read(number, epoch=epoch)
+            item = reader.read(number, number=epoch)
             source = decoded(item["id"])
             assert item["total_frames"] == len(source)
             assert item["frames"].dtype == np.uint8
@@ -56,8 +56,8 @@ def test_an_item_is_the_same_in_whatever_order_items_are_read(location: Path) ->
     split = open_dataset(location, split="train")
     there = ItemReader(split, clip=UniformClip(4), seed=1)
     back = ItemReader(open_dataset(location, split="train"), clip=UniformClip(4), seed=1)
-    forward = [there.read(number, epoch=2) for number in range(15)]
-    backward = [back.read(number, epoch=2) for number in reversed(range(15))][::-1]
+    forward = [there.read(number, number=2) for number in range(15)]
+    backward = [back.read(number, number=2) for number in reversed(range(15))][::-1]
     for first, second in zip(forward, backward, strict=True):
         assert first["key"] == second["key"]
         np.testing.assert_array_equal(first["frame_numbers"], second["frame_numbers"])
@@ -69,7 +69,7 @@ def test_epoch_seed_and_item_choose_other_frames(location: Path) -> None:
 
     def numbers(seed: int, epoch: int) -> list[Any]:
         reader = ItemReader(split, clip=UniformClip(8), seed=seed)
-        return [reader.read(n, epoch=epoch)["frame_numbers"].tolist() for n in range(15)]
+        return [reader.read(n, number=epoch)["frame_numbers"].tolist() for n in range(15)]
 
     assert numbers(0, 0) == numbers(0, 0)
     assert numbers(0, 0) != numbers(0, 1)
@@ -78,7 +78,7 @@ def test_epoch_seed_and_item_choose_other_frames(location: Path) -> None:
     by_length: dict[int, list[Any]] = {}
     reader = ItemReader(split, clip=UniformClip(8))
     for number in range(15):
-        item = reader.read(number, epoch=0)
+        item = reader.read(number, number=0)
         by_length.setdefault(item["total_frames"], []).append(item["frame_numbers"].tolist())
     twins = [chosen for chosen in by_length.values() if len(chosen) > 1]
     assert all(first != second for first, second, *_ in twins)
@@ -89,7 +89,7 @@ def test_a_split_without_frame_tables_gives_the_same_frames(location: Path) -> N
     for split in ("train", "bare"):
         reader = ItemReader(open_dataset(location, split=split), clip=UniformClip(6, jitter=False))
         for number in range(15):
-            item = reader.read(number, epoch=0)
+            item = reader.read(number, number=0)
             by_id.setdefault(item["id"], []).append(item)
     assert len(by_id) == 15
     for with_table, without in by_id.values():
@@ -100,7 +100,7 @@ def test_a_split_without_frame_tables_gives_the_same_frames(location: Path) -> N
 def test_one_label_is_a_number(location: Path) -> None:
     reader = ItemReader(open_dataset(location, split="train"), clip=UniformClip(1))
     for number in range(15):
-        item = reader.read(number, epoch=0)
+        item = reader.read(number, number=0)
         assert item["label"] == int(item["id"][1:3]) % 4
         assert type(item["label"]) is int
         assert item.keys() == {"key", "id", "frames", "frame_numbers", "total_frames", "label"}
@@ -109,14 +109,14 @@ def test_one_label_is_a_number(location: Path) -> None:
 def test_several_labels_are_an_array(location: Path) -> None:
     reader = ItemReader(open_dataset(location, split="multi"), clip=UniformClip(1))
     for number in range(15):
-        item = reader.read(number, epoch=0)
+        item = reader.read(number, number=0)
         assert item["labels"].tolist() == list(range(int(item["id"][1:3]) % 3 + 1))
         assert item["labels"].dtype == np.int64
         assert "label" not in item
 
 
 def test_without_labels_there_is_no_key_for_them(location: Path) -> None:
-    item = ItemReader(open_dataset(location, split="bare"), clip=UniformClip(1)).read(0, epoch=0)
+    item = ItemReader(open_dataset(location, split="bare"), clip=UniformClip(1)).read(0, number=0)
     assert item.keys() == {"key", "id", "frames", "frame_numbers", "total_frames"}
 
 
@@ -125,8 +125,8 @@ def test_a_transform_takes_the_place_of_the_item(location: Path) -> None:
         return {"mean": float(item["frames"].mean()), "id": item["id"]}
 
     split = open_dataset(location, split="train")
-    item = ItemReader(split, clip=UniformClip(2), transform=transform).read(3, epoch=0)
-    plain = ItemReader(split, clip=UniformClip(2)).read(3, epoch=0)
+    item = ItemReader(split, clip=UniformClip(2), transform=transform).read(3, number=0)
+    plain = ItemReader(split, clip=UniformClip(2)).read(3, number=0)
     assert item == {"mean": plain["frames"].mean(), "id": plain["id"]}
 
 
@@ -139,7 +139,7 @@ def test_a_seed_out_of_range_is_refused(location: Path, seed: int) -> None:
 def test_the_largest_seed_works(location: Path) -> None:
     split = open_dataset(location, split="train")
     reader = ItemReader(split, clip=UniformClip(4), seed=2**63 - 1)
-    assert reader.read(14, epoch=2**40)["frames"].shape == (4, 48, 64, 3)
+    assert reader.read(14, number=2**40)["frames"].shape == (4, 48, 64, 3)
 
 
 def turned(data: bytes, degrees_clockwise: int, *, width: int, height: int) -> bytes:
@@ -179,7 +179,7 @@ def test_a_rotated_video_comes_out_upright(
         recipe=Recipe(frame_table=mode),
     )
     reader = ItemReader(open_dataset(tmp_path / "out"), clip=UniformClip(6, jitter=False))
-    stored, upright = reader.read(0, epoch=0)["frames"], reader.read(1, epoch=0)["frames"]
+    stored, upright = reader.read(0, number=0)["frames"], reader.read(1, number=0)["frames"]
     # np.rot90 turns counter-clockwise.
     expected = np.rot90(stored, -degrees // 90, axes=(1, 2))
     assert upright.shape == expected.shape
@@ -207,7 +207,7 @@ def test_an_undecodable_video_is_named(craft: Callable[..., Path], info: dict[st
     place = craft([[bad_sample(info=info)]])
     reader = ItemReader(open_dataset(place), clip=UniformClip(2))
     with pytest.raises(DecodeError, match=r"train/train-000000\.tar: train-00000000 \(bad\): "):
-        reader.read(0, epoch=0)
+        reader.read(0, number=0)
 
 
 def test_a_table_that_leads_out_of_the_video_is_named(craft: Callable[..., Path]) -> None:
@@ -219,10 +219,10 @@ def test_a_table_that_leads_out_of_the_video_is_named(craft: Callable[..., Path]
     with pytest.raises(
         FormatError, match=r"train-00000000\.frames\.npy: the frame table: packet 0"
     ):
-        reader.read(0, epoch=0)
+        reader.read(0, number=0)
 
 
 def test_a_damaged_json_is_named(craft: Callable[..., Path]) -> None:
     reader = ItemReader(open_dataset(craft([[bad_sample(json=b"{}")]])), clip=UniformClip(2))
     with pytest.raises(FormatError, match=r"train-00000000\.json: missing or unknown key"):
-        reader.read(0, epoch=0)
+        reader.read(0, number=0)

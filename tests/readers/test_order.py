@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipshards.readers.order import permute
+from clipshards.readers.order import Order, permute
 
 seeds = st.integers(0, 2**63 - 1)
 epochs = st.integers(0, 2**40)
@@ -124,3 +124,121 @@ def test_memory_does_not_grow_with_the_items() -> None:
 
 def test_no_positions_give_no_items() -> None:
     assert whole(0, seed=0, epoch=0) == []
+
+
+shard_sizes = st.lists(st.integers(0, 30), min_size=1, max_size=20)
+
+
+@given(shard_sizes, seeds, epochs, st.integers(1, 8), st.integers(1, 21))
+def test_every_item_comes_once_a_pass(
+    sizes: list[int], seed: int, number: int, run_length: int, window_shards: int
+) -> None:
+    order = Order(sizes, seed=seed, run_length=run_length, window_shards=window_shards)
+    assert len(order) == sum(sizes)
+    found = order.items_at(np.arange(len(order)), number=number)
+    assert found.dtype == np.int64
+    assert sorted(found.tolist()) == list(range(len(order)))
+    # A position has its item whoever else is asked for, and in any order of asking.
+    other = Order(sizes, seed=seed, run_length=run_length, window_shards=window_shards)
+    for position in range(len(order) - 1, -1, -7):
+        alone = other.items_at(np.array([position]), number=number)
+        assert alone.tolist() == [found[position]]
+
+
+@given(st.integers(1, 200), seeds, st.integers(1, 8))
+def test_neighbours_of_a_run_stay_together(items: int, seed: int, run_length: int) -> None:
+    order = Order([items], seed=seed, run_length=run_length)
+    found = order.items_at(np.arange(items), number=0).tolist()
+    starts = [place for place, item in enumerate(found) if item % run_length == 0]
+    for start in starts:
+        length = min(run_length, items - found[start])
+        assert found[start : start + length] == list(range(found[start], found[start] + length))
+
+
+@given(shard_sizes, seeds, st.integers(1, 8))
+def test_a_window_is_read_before_the_next_one(
+    sizes: list[int], seed: int, window_shards: int
+) -> None:
+    order = Order(sizes, seed=seed, window_shards=window_shards)
+    first = np.concatenate(([0], np.cumsum(sizes)))
+    found = order.items_at(np.arange(len(order)), number=3)
+    shards = (np.searchsorted(first, found, side="right") - 1).tolist()
+    # Shards without items are in windows too, and not to be seen here.
+    seen: list[int] = []
+    for shard in shards:
+        if shard not in seen:
+            seen.append(shard)
+    left = {shard: sizes[shard] for shard in seen}
+    open_at_once = 0
+    begun: set[int] = set()
+    for shard in shards:
+        begun.add(shard)
+        left[shard] -= 1
+        open_at_once = max(open_at_once, sum(1 for other in begun if left[other] >= 0))
+        begun = {other for other in begun if left[other] > 0}
+    assert open_at_once <= window_shards
+
+
+def test_the_order_of_storage_without_a_seed() -> None:
+    order = Order([3, 0, 2], seed=None, run_length=4)
+    assert order.items_at(np.arange(5), number=9).tolist() == [0, 1, 2, 3, 4]
+
+
+PINNED_PASSES = [[7, 3, 4, 5, 6, 0, 1, 9, 10, 2, 8, 11], [5, 6, 7, 3, 4, 10, 11, 8, 9, 2, 0, 1]]
+
+
+def test_the_order_of_a_pass_is_the_one_of_version_1() -> None:
+    order = Order([3, 0, 5, 4], seed=11, run_length=2, window_shards=2)
+    assert [order.items_at(np.arange(12), number=n).tolist() for n in (0, 1)] == PINNED_PASSES
+
+
+@pytest.mark.parametrize("positions", [[-1], [5], [0, 99]])
+def test_positions_outside_are_refused(positions: list[int]) -> None:
+    with pytest.raises(ValueError, match="of 5 items"):
+        Order([3, 2], seed=0).items_at(np.array(positions), number=0)
+
+
+@pytest.mark.parametrize("options", [{"run_length": 0}, {"window_shards": 0}])
+def test_lengths_below_one_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least 1"):
+        Order([3], seed=0, **options)
+
+
+@pytest.mark.parametrize(("run_length", "window_shards"), [(1, 1024), (1, 10), (8, 1024)])
+def test_classes_are_mixed_as_by_chance(run_length: int, window_shards: int) -> None:
+    # A shuffled pack: neighbours are of any class.
+    draw = np.random.default_rng(0)
+    sizes = [50] * 40
+    pairs, spread = [], []
+    for seed in range(12):
+        classes = draw.permutation(np.repeat(np.arange(20), 100))
+        order = Order(sizes, seed=seed, run_length=run_length, window_shards=window_shards)
+        found = classes[order.items_at(np.arange(2000), number=seed)]
+        pairs.append((found[1:] == found[:-1]).mean())
+        spread.append([len(set(batch)) for batch in found.reshape(-1, 25)])
+    # By chance a pair is of one class with 99 / 1999, and 25 items are of 14.4 classes.
+    assert abs(np.mean(pairs) - 99 / 1999) < 4 * np.sqrt(0.05 * 0.95 / (12 * 1999))
+    expected = 20 * (1 - np.prod([(1900 - n) / (2000 - n) for n in range(25)]))
+    assert abs(np.mean(spread) - expected) < 0.15
+
+
+def test_a_pack_in_the_order_of_classes_is_mixed_by_runs_of_one() -> None:
+    classes = np.repeat(np.arange(20), 100)
+    pairs = []
+    for seed in range(12):
+        found = classes[Order([50] * 40, seed=seed).items_at(np.arange(2000), number=0)]
+        pairs.append((found[1:] == found[:-1]).mean())
+    assert abs(np.mean(pairs) - 99 / 1999) < 4 * np.sqrt(0.05 * 0.95 / (12 * 1999))
+
+
+def test_a_hundred_million_items_in_a_hundred_thousand_shards() -> None:
+    sizes = np.full(100_000, 1000, dtype=np.int64)
+    positions = np.arange(64, dtype=np.int64) + 90_000_000
+    tracemalloc.start()
+    order = Order(sizes, seed=1)
+    found = order.items_at(positions, number=5)
+    kept_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(found.tolist())) == 64
+    assert kept_bytes < 100 * len(sizes)
+    assert peak_bytes < 200 * len(sizes)

@@ -59,7 +59,7 @@ def packed(pictures: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_keys_of_an_item_are_those_documented(packed: Path) -> None:
     documented = set(get_type_hints(RawframesItem)) - {"labels"}
     for split in ("rgb", "flow"):
-        item = ItemReader(open_dataset(packed, split=split)).read(0, epoch=0)
+        item = ItemReader(open_dataset(packed, split=split)).read(0, number=0)
         assert set(item) == documented
         assert (item["key"], item["id"]) == (f"{split}-00000000", "mine")
         for name in ("offset", "total_frames", "label"):
@@ -72,7 +72,7 @@ def test_every_stretch_is_an_item_with_its_own_frames_and_label(
     reader = ItemReader(open_dataset(packed, split="rgb"))
     assert len(reader.split) == len(STRETCHES)
     for number, (offset, total) in enumerate(STRETCHES):
-        item = reader.read(number, epoch=0)
+        item = reader.read(number, number=0)
         expected = np.stack(pictures[offset : offset + total])
         assert item["frames"].dtype == np.uint8
         np.testing.assert_array_equal(item["frames"], expected)
@@ -81,7 +81,7 @@ def test_every_stretch_is_an_item_with_its_own_frames_and_label(
 
 
 def test_flow_has_two_channels_x_first(packed: Path, pictures: list[Pixels]) -> None:
-    item = ItemReader(open_dataset(packed, split="flow")).read(1, epoch=0)
+    item = ItemReader(open_dataset(packed, split="flow")).read(1, number=0)
     assert item["frames"].shape == (3, 12, 20, 2)
     np.testing.assert_array_equal(item["frames"], np.stack(pictures[4:7])[..., :2])
 
@@ -95,7 +95,7 @@ def test_clips_stay_inside_their_stretch(
     reader = ItemReader(open_dataset(packed, split="rgb"), clip=clip, seed=2)
     for epoch in range(4):
         for number, (offset, total) in enumerate(STRETCHES):
-            item = reader.read(number, epoch=epoch)
+            item = reader.read(number, number=epoch)
             numbers = item["frame_numbers"]
             assert (numbers.dtype, numbers.shape) == (np.int64, (clip.length,))
             assert 0 <= numbers.min() <= numbers.max() < total
@@ -106,14 +106,14 @@ def test_clips_stay_inside_their_stretch(
 def test_two_items_of_one_stretch_draw_their_own_frames(packed: Path) -> None:
     reader = ItemReader(open_dataset(packed, split="rgb"), clip=UniformClip(3))
     chosen = [
-        [reader.read(number, epoch=epoch)["frame_numbers"].tolist() for epoch in range(8)]
+        [reader.read(number, number=epoch)["frame_numbers"].tolist() for epoch in range(8)]
         for number in (1, 3)
     ]
     assert STRETCHES[1] == STRETCHES[3]
     assert [sorted(c) for c in chosen[0]] == chosen[0]
     single = ItemReader(open_dataset(packed, split="rgb"), clip=UniformClip(1))
     first, second = (
-        [single.read(number, epoch=epoch)["frame_numbers"].tolist() for epoch in range(8)]
+        [single.read(number, number=epoch)["frame_numbers"].tolist() for epoch in range(8)]
         for number in (1, 3)
     )
     assert first != second
@@ -121,10 +121,10 @@ def test_two_items_of_one_stretch_draw_their_own_frames(packed: Path) -> None:
 
 def test_an_item_can_be_changed_without_changing_the_next(packed: Path) -> None:
     reader = ItemReader(open_dataset(packed, split="rgb"))
-    item = reader.read(0, epoch=0)
+    item = reader.read(0, number=0)
     before = item["frames"].copy()
     item["frames"][...] = 0
-    np.testing.assert_array_equal(reader.read(0, epoch=0)["frames"], before)
+    np.testing.assert_array_equal(reader.read(0, number=0)["frames"], before)
 
 
 def made(files: list[bytes], **changes: Any) -> Sample:
@@ -171,14 +171,14 @@ def test_a_frame_that_does_not_decode_is_named_with_its_folder(
     assert verify(place).findings == []
     reader = ItemReader(open_dataset(place))
     with pytest.raises(DecodeError, match=rf"train-000000.tar: train-00000000 \(clip\): {message}"):
-        reader.read(0, epoch=0)
+        reader.read(0, number=0)
 
 
 def test_a_bad_frame_that_is_not_asked_for_does_no_harm(craft: Callable[..., Path]) -> None:
     good = png(np.zeros((4, 4, 3), np.uint8))
     stretch = StretchJson(offset=2, total_frames=1, labels=(0,), origin="x")
     place = craft([[made([good, b"text", good], stretches=(stretch,))]], task="rawframes")
-    item = ItemReader(open_dataset(place)).read(0, epoch=0)
+    item = ItemReader(open_dataset(place)).read(0, number=0)
     assert item["frames"].shape == (1, 4, 4, 3)
 
 
@@ -193,7 +193,7 @@ def test_a_label_too_many_is_refused(craft: Callable[..., Path]) -> None:
     findings = [finding.message for finding in verify(place).findings]
     assert findings == [f"{count} labels in a split of mode 'one'" for count in (2, 0)]
     reader = ItemReader(open_dataset(place))
-    assert reader.read(0, epoch=0)["label"] == 0
+    assert reader.read(0, number=0)["label"] == 0
     for item in (1, 2):
         with pytest.raises(FormatError, match="labels in a split of mode 'one'"):
-            reader.read(item, epoch=0)
+            reader.read(item, number=0)

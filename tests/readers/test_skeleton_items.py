@@ -66,7 +66,7 @@ def place(craft: Callable[..., Path]) -> Path:
 
 def read(place: Path, clip: Any = None, *, epoch: int = 0) -> list[dict[str, Any]]:
     reader = ItemReader(open_dataset(place), clip=clip)
-    return [reader.read(number, epoch=epoch) for number in range(len(reader.split))]
+    return [reader.read(item, number=epoch) for item in range(len(reader.split))]
 
 
 def test_the_keys_of_an_item_are_those_documented(place: Path) -> None:

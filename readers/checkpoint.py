@@ -1,0 +1,98 @@
+"""Where a training run stands in its data, as a small dict that any topology can go on from."""
+
+from typing import Any, NamedTuple
+
+from clipshards.packer.format.canonical import check_schema
+from clipshards.packer.format.errors import FormatError, StateError, UnsupportedVersionError
+
+STATE_FORMAT = "clipshards-position"
+STATE_VERSION = 1
+
+_SCHEMA = {
+    "format": str,
+    "version": int,
+    "identity": dict,
+    "epoch": int,
+    "batch": int,
+    "worker": int,
+    "workers": int,
+}
+
+
+class Resume(NamedTuple):
+    """Where to go on."""
+
+    epoch: int
+    batch: int
+    """The next one, of its epoch."""
+    workers: int
+    """Loader processes among which the batches were dealt out, where it is the next one of a
+    single process; 0 where it is the next one of all."""
+
+
+def make_state(
+    identity: dict[str, Any], epoch: int, batch: int, *, worker: int = 0, workers: int = 0
+) -> dict[str, Any]:
+    """Return the state of a run.
+
+    Args:
+        identity: Whatever the sequence of batches hangs on, by name.
+        epoch: Of the next batch.
+        batch: The next one, of its epoch.
+        worker: Loader process whose next batch it is.
+        workers: How many there are; 0 where it is the next batch of all.
+    """
+    return {
+        "format": STATE_FORMAT,
+        "version": STATE_VERSION,
+        "identity": identity,
+        "epoch": epoch,
+        "batch": batch,
+        "worker": worker,
+        "workers": workers,
+    }
+
+
+def read_state(state: Any, identity: dict[str, Any]) -> Resume:
+    """Return where a state goes on.
+
+    Args:
+        state: What `make_state` returned.
+        identity: Of the run that is to go on.
+
+    Raises:
+        UnsupportedVersionError: A later release made it.
+        StateError: It is no state, or of other data or another order.
+    """
+    try:
+        if isinstance(state, dict) and state.get("format") == STATE_FORMAT:
+            version = state.get("version")
+            if type(version) is int and version != STATE_VERSION:
+                raise UnsupportedVersionError(
+                    f"a position of version {version}, expected {STATE_VERSION}"
+                )
+        check_schema(state, _SCHEMA, where="state")
+    except UnsupportedVersionError:
+        raise
+    except FormatError as exc:
+        raise StateError(f"not a position in a data set: {exc}") from exc
+    before = state["identity"]
+    words = [
+        f"{name} was {_shown(before.get(name))}, is {_shown(identity.get(name))}"
+        for name in sorted(before.keys() | identity.keys())
+        if before.get(name) != identity.get(name)
+    ]
+    if words:
+        raise StateError(
+            f"the position belongs to another sequence of batches: {'; '.join(words)}. Go on with "
+            "what the run had, or begin anew"
+        )
+    if state["epoch"] < 0 or state["batch"] < 0:
+        raise StateError(f"epoch {state['epoch']}, batch {state['batch']}: expected 0 or more")
+    return Resume(state["epoch"], state["batch"], state["workers"])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    # Digests are known by their first 12 characters.
+    return repr(value[:12]) if isinstance(value, str) and len(value) == 64 else text[:60]

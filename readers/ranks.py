@@ -1,0 +1,40 @@
+"""Which of how many processes of a training job this is."""
+
+import os
+from typing import NamedTuple
+
+import torch
+
+
+class Ranks(NamedTuple):
+    """The number of this process among those that share the batches."""
+
+    rank: int
+    world_size: int
+
+
+def find_ranks() -> Ranks:
+    """Return what torch.distributed knows, else what RANK and WORLD_SIZE say, else a single one.
+
+    Raises:
+        ValueError: The two variables are not numbers that fit each other.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or world_size is None:
+        return Ranks(0, 1)
+    if not (rank.isdecimal() and world_size.isdecimal()):
+        raise ValueError(f"RANK={rank!r} WORLD_SIZE={world_size!r}: expected numbers")
+    return check_ranks(int(rank), int(world_size))
+
+
+def check_ranks(rank: int, world_size: int) -> Ranks:
+    """Return the two.
+
+    Raises:
+        ValueError: There is no such rank.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} of {world_size}: expected 0 to {world_size - 1}")
+    return Ranks(rank, world_size)
