@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipshards.readers.collate import collate_items
     from clipshards.readers.data import Loader, ShardDataset, ShardMapDataset
     from clipshards.readers.integrity import Finding, VerifyReport, verify
+    from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
     from clipshards.readers.rawframes import RawframesItem
     from clipshards.readers.skeleton import SkeletonItem
     from clipshards.readers.split import Split, open_dataset
@@ -27,7 +28,9 @@ _HOME = {
     "AudioItem": "audio",
     "AvaItem": "ava",
     "BatchPosition": "batches",
+    "ClassBalanced": "mixing",
     "Clip": "clips",
+    "Concat": "mixing",
     "DenseClip": "clips",
     "Finding": "integrity",
     "Loader": "data",
@@ -39,6 +42,7 @@ _HOME = {
     "UniformClip": "clips",
     "VerifyReport": "integrity",
     "VideoItem": "video",
+    "Weighted": "mixing",
     "collate_items": "collate",
     "open_dataset": "split",
     "verify": "integrity",
@@ -49,7 +53,9 @@ __all__ = [
     "AudioItem",
     "AvaItem",
     "BatchPosition",
+    "ClassBalanced",
     "Clip",
+    "Concat",
     "DenseClip",
     "Finding",
     "Loader",
@@ -61,6 +67,7 @@ __all__ = [
     "UniformClip",
     "VerifyReport",
     "VideoItem",
+    "Weighted",
     "collate_items",
     "open_dataset",
     "verify",

@@ -51,6 +51,8 @@ class Batches:
     global_batch: int
     """G, items of all ranks together; a multiple of the number of ranks."""
     tail: Tail
+    in_turn: bool = False
+    """Deal the positions out to the ranks one by one, unsorted, as mmengine does."""
 
     @property
     def count(self) -> int | None:
@@ -68,7 +70,12 @@ class Batches:
         if count is None or length is None or self.tail != "ragged":
             return count
         left = length % self.global_batch
-        return count - (left > 0 and _share(left, rank, ranks) == _share(left, rank + 1, ranks))
+        shares = (
+            left > rank
+            if self.in_turn
+            else _share(left, rank, ranks) < _share(left, rank + 1, ranks)
+        )
+        return count - (left > 0 and not shares)
 
     def take(self, epoch: int, batch: int, *, rank: int = 0, ranks: int = 1) -> BatchItems:
         """Return a rank's share of a batch; of one rank, all of it.
@@ -89,8 +96,11 @@ class Batches:
                 positions, valid = positions[valid], valid[valid]
             positions = positions % length
         found = self.epochs.locate(epoch, positions)
-        order = np.lexsort((found.passes, found.items))
-        mine = order[_share(len(order), rank, ranks) : _share(len(order), rank + 1, ranks)]
+        if self.in_turn:
+            mine = np.arange(rank, len(positions), ranks)
+        else:
+            order = np.lexsort((found.passes, found.items))
+            mine = order[_share(len(order), rank, ranks) : _share(len(order), rank + 1, ranks)]
         return BatchItems(found.items[mine], found.passes[mine], valid[mine])
 
 

@@ -13,9 +13,11 @@ from clipshards.readers.batches import Batches, BatchPosition, Tail
 from clipshards.readers.checkpoint import Resume, make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
-from clipshards.readers.epochs import PassEpochs, Repeat
+from clipshards.readers.epochs import Epochs, Repeat
 from clipshards.readers.items import ItemReader, Transform
-from clipshards.readers.order import ORDER_VERSION, Order
+from clipshards.readers.mixing import Source, Weighted, Whole, as_source
+from clipshards.readers.mmengine_order import MmengineEpochs
+from clipshards.readers.order import ORDER_VERSION, derived_seed
 from clipshards.readers.ranks import check_ranks, find_ranks
 from clipshards.readers.split import Split
 
@@ -34,7 +36,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
 
     def __init__(
         self,
-        split: Split,
+        source: Split | Source,
         *,
         batch_size: int | None = None,
         global_batch: int | None = None,
@@ -43,6 +45,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         shuffle: bool = True,
         repeat: Repeat = 1,
         tail: Tail | None = None,
+        same_order: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
         transform: Transform | None = None,
@@ -51,7 +54,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """Set up the stream.
 
         Args:
-            split: From `open_dataset`.
+            source: A split from `open_dataset`, or a `Concat`, `Weighted` or `ClassBalanced` of
+                such; items of several splits carry the number of theirs as `source`.
             batch_size: Items in a batch of one rank; or give `global_batch`.
             global_batch: Items in a batch of all ranks, a multiple of their number. A run goes
                 on with other ranks only if this stays the same.
@@ -62,6 +66,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
                 an epoch that does not end.
             tail: What becomes of the last batch of an epoch, `pad`, `drop` or `ragged`: see
                 `clipshards.readers.batches.Tail`. Default: `pad`, without shuffle `ragged`.
+            same_order: The order of mmengine's runner with a shuffling sampler, and
+                RepeatDataset(times=repeat): for comparing runs. It is held in memory, and
+                ranks get every n-th item.
             rank: Number of this process among those that share the batches; default: what
                 torch.distributed says, else RANK in the environment, else 0.
             world_size: How many they are; default: likewise, WORLD_SIZE.
@@ -75,9 +82,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError("expected one of batch_size and global_batch")
         if (rank is None) != (world_size is None):
             raise ValueError("expected rank and world_size, or neither")
-        self.split = split
+        self.source: Source = as_source(source)
         self.shuffle = shuffle
-        self._reader = ItemReader(split, clip=clip, seed=seed, transform=transform)
+        self._readers = _readers(self.source, clip, seed, transform)
         self._collate = collate
         given = None if rank is None or world_size is None else check_ranks(rank, world_size)
         self._ranks = given or find_ranks()
@@ -96,16 +103,20 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         tail = tail or ("pad" if shuffle else "ragged")
         if tail not in get_args(Tail):
             raise ValueError(f"tail {tail!r}: expected one of {get_args(Tail)}")
-        run_length = split.manifest.run_length
-        order = Order(
-            [shard.items for shard in split.manifest.shards],
-            seed=seed if shuffle else None,
-            run_length=run_length,
-        )
-        self._batches = Batches(PassEpochs(order, repeat), global_batch, tail)
+        if same_order:
+            if not shuffle or type(repeat) is not int or isinstance(self.source, Weighted):
+                raise ValueError(
+                    "same_order: mmengine shuffles, repeats whole passes, and mixes by no weights"
+                )
+            epochs: Epochs = MmengineEpochs(len(self.source), repeat, seed)
+        else:
+            epochs = self.source.epochs(seed=seed if shuffle else None, repeat=repeat)
+        self._batches = Batches(epochs, global_batch, tail, in_turn=same_order)
+        identity = self.source.identity
         self._identity = {
-            "content_digest": split.manifest.content_digest,
-            "order_version": ORDER_VERSION,
+            # A single split is known by its digest alone.
+            **(identity if isinstance(self.source, Whole) else {"source": identity}),
+            "order": f"mmengine, {ORDER_VERSION}" if same_order else f"{ORDER_VERSION}",
             "seed": seed,
             "shuffle": shuffle,
             "repeat": None if repeat is None else str(Fraction(repeat)),
@@ -196,14 +207,19 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         rank, ranks = self._ranks
         taken = self._batches.take(epoch, batch, rank=rank, ranks=ranks)
         items = [
-            self._reader.read(item, number=number)
-            for item, number in zip(taken.items.tolist(), taken.passes.tolist(), strict=True)
+            self._read(unit, number)
+            for unit, number in zip(taken.items.tolist(), taken.passes.tolist(), strict=True)
         ]
         made = dict(self._collate(items))
         if self._batches.tail == "pad":
             made["valid"] = torch.from_numpy(taken.valid)
         position = BatchPosition(epoch, batch, batch * self._batches.global_batch)
         return {**made, "position": position}
+
+    def _read(self, unit: int, number: int) -> dict[str, Any]:
+        split, item = self.source.place_of(unit)
+        found = self._readers[split].read(item, number=number)
+        return found if len(self._readers) == 1 else {**found, "source": split}
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process stands: behind the last batch handed out.
@@ -356,6 +372,34 @@ class _Stream(IterableDataset[dict[str, Any]]):
                 epoch, batch = epoch + 1, batch - count
             yield dataset.read_batch(epoch, batch)
             batch += step
+
+
+def _readers(
+    source: Source, clip: Clip | None, seed: int, transform: Transform | None
+) -> list[ItemReader]:
+    """Return a reader for each split of a source.
+
+    Raises:
+        ValueError: Their items are not of one kind.
+    """
+    for split in source.splits[1:]:
+        for name in ("task", "labels"):
+            first, other = (getattr(one.manifest, name) for one in (source.splits[0], split))
+            if first != other:
+                raise ValueError(
+                    f"{split!r} has {name} {other}, {source.splits[0]!r} has {first}: "
+                    "what is mixed must be of one kind"
+                )
+    return [
+        ItemReader(
+            split,
+            clip=clip,
+            # Splits with items of one number must not draw the same frames.
+            seed=derived_seed(seed, place) if place else seed,
+            transform=transform,
+        )
+        for place, split in enumerate(source.splits)
+    ]
 
 
 class ShardMapDataset(Dataset[dict[str, Any]]):

@@ -136,6 +136,11 @@ class Order:
         return items_of_runs
 
 
+def derived_seed(seed: int, number: int) -> int:
+    """Return the seed of the `number`-th of several things that one seed governs."""
+    return int(_mix(np.array([(seed + 1 + number) & _MASK64], dtype=np.uint64))[0]) >> 1
+
+
 def permute(positions: Items, *, items: int, seed: int, epoch: int) -> Items:
     """Return a permutation of [0, items), position by position.
 

@@ -1,6 +1,7 @@
 """One split, opened: every sample by its place, every byte checked on the way."""
 
 import os
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +24,11 @@ from clipshards.packer.format.names import (
     member_name,
 )
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
+from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
+
+# Of two windows of the reading order: a batch can reach into the next one.
+_KEPT_INDEXES = 2048
 
 
 class Place(NamedTuple):
@@ -77,7 +82,7 @@ class Split:
         self._first_item = np.concatenate(
             ([0], np.cumsum([shard.items for shard in manifest.shards], dtype=np.int64))
         )
-        self._columns: dict[int, _Columns] = {}
+        self._columns: OrderedDict[int, _Columns] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -140,6 +145,26 @@ class Split:
             parts[part] = data
         return RawSample(key, parts, f"{self.storage.url}/{name}: {key}", tuple(unread))
 
+    def first_item_of(self, shard: int) -> int:
+        """Return the number of the first item of a shard."""
+        return int(self._first_item[shard])
+
+    def class_ids(self, shard: int) -> list[list[int]]:
+        """Return the class ids of each item of a shard.
+
+        Raises:
+            ValueError: The index does not tell them: the task's labels are of another kind.
+            CorruptShardError, StorageError: As for `read_index`.
+        """
+        index = self.read_index(shard)
+        labels = index.summary.get("labels")
+        kind = TASKS[index.task].summary.get("labels")
+        if labels is None or kind not in ([int], [[int]]):
+            raise ValueError(f"the items of task {index.task} have no class ids")
+        if kind == [int]:
+            return [list(of_sample) for of_sample in labels]
+        return [list(of_item) for of_sample in labels for of_item in of_sample]
+
     def read_index(self, shard: int) -> ShardIndex:
         """Return the whole index of a shard, ids and origins too.
 
@@ -187,6 +212,8 @@ class Split:
         columns = self._columns.get(shard)
         if columns is None:
             columns = self._columns[shard] = _pack_columns(self.read_index(shard))
+            if len(self._columns) > _KEPT_INDEXES:
+                self._columns.popitem(last=False)
         return columns
 
 

@@ -80,7 +80,12 @@ OUTSIDE = {
     "PIL": ["clipshards.packer.frames", "clipshards.packer.media"],
     "av": ["clipshards.packer.frames", "clipshards.packer.media"],
     "librosa": ["clipshards.packer.media"],
-    "torch": ["clipshards.readers.data", "clipshards.readers.collate", "clipshards.readers.ranks"],
+    "torch": [
+        "clipshards.readers.data",
+        "clipshards.readers.collate",
+        "clipshards.readers.mmengine_order",
+        "clipshards.readers.ranks",
+    ],
     "ray": ["clipshards.packer.engines"],
     "click": ["clipshards.tools"],
     "tqdm": ["clipshards.tools"],

@@ -352,13 +352,13 @@ def test_a_resume_late_in_an_epoch_costs_what_a_beginning_costs(split: Split) ->
     # Only the batches asked for are read, whatever comes before them.
     dataset = made(split, repeat=1000)
     reads: list[int] = []
-    read = dataset._reader.read
+    read = dataset._readers[0].read
 
     def counted(item: int, *, number: int) -> dict[str, Any]:
         reads.append(item)
         return read(item, number=number)
 
-    dataset._reader.read = counted  # type: ignore[method-assign]
+    dataset._readers[0].read = counted  # type: ignore[method-assign]
     dataset.load_state_dict(dataset.state_after(made_position(0, len(dataset) * 9 // 10)))
     next(iter(dataset))
     assert len(reads) == 8

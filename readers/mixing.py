@@ -1,0 +1,377 @@
+"""Several splits as one stream: behind each other, by weights, or with rare classes repeated.
+
+What `ShardDataset` takes in the place of a split. Each of them is units, counted through
+all shards: an item is one unit, or several where it is repeated.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from clipshards.readers.epochs import Epochs, Located, PassEpochs, Repeat
+from clipshards.readers.order import Items, Order, derived_seed, permute
+from clipshards.readers.split import Split
+
+Stop = Literal["first_exhausted", "all_exhausted"]
+
+# Positions over which proportions are exact, at least: fewer would be looked up one by one.
+_WINDOW = 64
+# And parts of which weights are whole numbers, else rounded to such.
+_FINEST = 1000
+
+
+class UnitPlace(NamedTuple):
+    """What a unit stands for."""
+
+    split: int
+    """Number of its split in `splits`."""
+    item: int
+
+
+class Source(Protocol):
+    """Units of one or several splits."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All splits that units stand for items of."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the units are, as JSON."""
+
+    def __len__(self) -> int:
+        """Return the number of units."""
+
+    def place_of(self, unit: int) -> UnitPlace:
+        """Return which item a unit stands for."""
+
+    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+        """Return the sequence of units that each epoch is."""
+
+
+class Whole:
+    """A split, item by item."""
+
+    def __init__(self, split: Split) -> None:
+        self.splits = (split,)
+        self.shard_units = [shard.items for shard in split.manifest.shards]
+        self.identity: dict[str, Any] = {"content_digest": split.manifest.content_digest}
+
+    def __len__(self) -> int:
+        """See `Source`."""
+        return len(self.splits[0])
+
+    def place_of(self, unit: int) -> UnitPlace:
+        """See `Source`."""
+        return UnitPlace(0, unit)
+
+    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+        """See `Source`."""
+        return _passes(self, seed, repeat)
+
+
+class ClassBalanced:
+    """A split whose rare classes come more often.
+
+    An item comes ceil(r) times a pass, r being the greatest max(1, sqrt(threshold / f)) of its
+    classes, f the share of items that have the class: the formula of mmengine's
+    ClassBalancedDataset (Gupta, Dollar and Girshick, "LVIS", CVPR 2019, section 4.3). All
+    indexes are read once, and a number is kept for each item.
+    """
+
+    def __init__(self, split: Split, threshold: float) -> None:
+        """Count the classes.
+
+        Args:
+            split: With class ids.
+            threshold: Share of items below which a class is rare, in (0, 1].
+
+        Raises:
+            ValueError: The threshold is out of range, or items have no class ids.
+            CorruptShardError, StorageError: An index cannot be read.
+        """
+        if not 0 < threshold <= 1:
+            raise ValueError(f"threshold {threshold}: expected above 0, at most 1")
+        labels = [split.class_ids(shard) for shard in range(len(split.manifest.shards))]
+        counts: dict[int, int] = {}
+        for of_shard in labels:
+            for of_item in of_shard:
+                for label in set(of_item):
+                    counts[label] = counts.get(label, 0) + 1
+        total = len(split)
+        factors = {
+            label: max(1.0, math.sqrt(threshold * total / count)) for label, count in counts.items()
+        }
+        self.splits = (split,)
+        self._ends = [
+            np.cumsum(
+                [
+                    math.ceil(max((factors[label] for label in of_item), default=1.0))
+                    for of_item in s
+                ],
+                dtype=np.int64,
+            )
+            for s in labels
+        ]
+        self.shard_units = [int(ends[-1]) if len(ends) else 0 for ends in self._ends]
+        self._first = np.concatenate(([0], np.cumsum(self.shard_units))).astype(np.int64)
+        self.identity: dict[str, Any] = {
+            "class_balanced": split.manifest.content_digest,
+            "threshold": threshold,
+        }
+
+    def __len__(self) -> int:
+        """See `Source`."""
+        return int(self._first[-1])
+
+    def place_of(self, unit: int) -> UnitPlace:
+        """See `Source`."""
+        shard = int(np.searchsorted(self._first, unit, side="right")) - 1
+        inside = int(np.searchsorted(self._ends[shard], unit - self._first[shard], side="right"))
+        return UnitPlace(0, self.splits[0].first_item_of(shard) + inside)
+
+    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+        """See `Source`."""
+        return _passes(self, seed, repeat)
+
+
+class Concat:
+    """Splits one behind the other, as if they were one: shuffled, they are mixed."""
+
+    def __init__(self, sources: "Sequence[Split | Whole | ClassBalanced]") -> None:
+        """Put them behind each other.
+
+        Args:
+            sources: Splits, at least one.
+        """
+        self._sources = [as_source(source) for source in sources]
+        if not self._sources:
+            raise ValueError("expected at least one split")
+        self.splits = tuple(split for source in self._sources for split in source.splits)
+        self.shard_units = [units for source in self._sources for units in source.shard_units]
+        self._first = _starts(self._sources)
+        self.identity: dict[str, Any] = {"concat": [source.identity for source in self._sources]}
+
+    def __len__(self) -> int:
+        """See `Source`."""
+        return int(self._first[-1])
+
+    def place_of(self, unit: int) -> UnitPlace:
+        """See `Source`."""
+        return _place_in(self._sources, self._first, unit)
+
+    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+        """See `Source`."""
+        return _passes(self, seed, repeat)
+
+
+class Weighted:
+    """Splits mixed in fixed proportions, however large they are.
+
+    Over each window of at least 64 positions the proportions are exact. Each split goes
+    through its own passes; what it has given in an epoch when that ends begins anew.
+    """
+
+    def __init__(
+        self,
+        sources: "Sequence[Split | Whole | Concat | ClassBalanced]",
+        weights: Sequence[float | Fraction],
+        *,
+        stop: Stop | int,
+    ) -> None:
+        """Mix them.
+
+        Args:
+            sources: At least one, none empty.
+            weights: Share of each, in any unit; rounded to thousandths where they have no
+                common measure of at least one.
+            stop: End of an epoch: where the first of them would begin its second pass, where
+                all of them have ended one, or a number of items.
+
+        Raises:
+            ValueError: Weights do not fit, a split is empty, or `stop` is none of these.
+        """
+        self._sources = [as_source(source) for source in sources]
+        if not self._sources or len(weights) != len(self._sources):
+            raise ValueError(f"{len(weights)} weights of {len(self._sources)} splits")
+        if any(not len(source) for source in self._sources):
+            raise ValueError("a split has no items: there is nothing to mix")
+        self._counts = _proportions(weights)
+        if stop not in ("first_exhausted", "all_exhausted") and not (
+            type(stop) is int and stop > 0
+        ):
+            raise ValueError(
+                f"stop {stop!r}: expected first_exhausted, all_exhausted or a number of items"
+            )
+        self._stop = stop
+        self.splits = tuple(split for source in self._sources for split in source.splits)
+        self._first = _starts(self._sources)
+        self.identity: dict[str, Any] = {
+            "weighted": [source.identity for source in self._sources],
+            "counts": self._counts,
+            "stop": stop,
+        }
+
+    def __len__(self) -> int:
+        """See `Source`."""
+        return int(self._first[-1])
+
+    def place_of(self, unit: int) -> UnitPlace:
+        """See `Source`."""
+        return _place_in(self._sources, self._first, unit)
+
+    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+        """See `Source`; `repeat` must be 1, as `stop` says how long an epoch is.
+
+        Raises:
+            ValueError: It is not.
+        """
+        if repeat != 1:
+            raise ValueError(f"repeat {repeat}: of a weighted mix, stop says how long an epoch is")
+        orders = [
+            Order(source.shard_units, seed=None if seed is None else derived_seed(seed, place))
+            for place, source in enumerate(self._sources)
+        ]
+        return _MixedEpochs(orders, self._counts, self._first, seed or 0, self._stop)
+
+
+class _MixedEpochs:
+    """Epochs of a weighted mix.
+
+    A window of W positions is W tickets, so many for each split, in an order of chance that
+    is the same in all epochs, so that all are of one length.
+    """
+
+    def __init__(
+        self, orders: list[Order], counts: list[int], first: Items, seed: int, stop: Stop | int
+    ) -> None:
+        self._orders = orders
+        self._counts = np.array(counts, dtype=np.int64)
+        self._tickets = np.concatenate(([0], np.cumsum(self._counts))).astype(np.int64)
+        self._first = first
+        self._seed = derived_seed(seed, len(orders))
+        sizes = np.array([len(order) for order in orders], dtype=np.int64)
+        self.length = stop if isinstance(stop, int) else self._length(sizes, stop)
+        # Passes of each split in an epoch, so that the next epoch begins with others.
+        self._passes = -(-self._given(self.length) // sizes)
+
+    def _length(self, sizes: Items, stop: Stop) -> int:
+        windows = sizes // self._counts
+        if stop == "first_exhausted":
+            window = int(windows.min())
+        else:
+            # A window earlier than the last one whose end all must have reached.
+            window = max(int((-(-sizes // self._counts)).max()) - 1, 0)
+        start = window * int(self._tickets[-1])
+        given = window * self._counts
+        for place, source in enumerate(self._sources_at(window)):
+            if stop == "all_exhausted" and (given >= sizes).all():
+                return start + place
+            if stop == "first_exhausted" and given[source] == sizes[source]:
+                return start + place
+            given[source] += 1
+        return start + int(self._tickets[-1])
+
+    def _given(self, length: int) -> Items:
+        """Return how many items of each split the first positions are."""
+        window, rest = divmod(length, int(self._tickets[-1]))
+        last = self._sources_at(window)[:rest]
+        return window * self._counts + np.bincount(last, minlength=len(self._counts))
+
+    def _sources_at(self, window: int) -> Items:
+        """Return the split of each position of a window."""
+        total = int(self._tickets[-1])
+        drawn = permute(
+            np.arange(total, dtype=np.int64), items=total, seed=self._seed, epoch=window
+        )
+        found: Items = np.searchsorted(self._tickets, drawn, side="right") - 1
+        return found
+
+    def _drawn(self, windows: Items, slots: Items) -> tuple[Items, Items]:
+        """Return the split of each position, and how many of its items came before."""
+        sources, before = np.empty_like(slots), np.empty_like(slots)
+        for window in np.unique(windows):
+            those = windows == window
+            drawn = self._sources_at(int(window))
+            for place, count in enumerate(self._counts):
+                mine = those & (drawn[slots] == place)
+                sources[mine] = place
+                before[mine] = window * count + np.cumsum(drawn == place)[slots[mine]] - 1
+        return sources, before
+
+    def locate(self, epoch: int, positions: Items) -> Located:
+        """See `Epochs`."""
+        sources, before = self._drawn(*np.divmod(positions, self._tickets[-1]))
+        units, passes = np.empty_like(positions), np.empty_like(positions)
+        for place, order in enumerate(self._orders):
+            those = sources == place
+            numbers, inside = np.divmod(before[those], len(order))
+            numbers = numbers + epoch * self._passes[place]
+            found = np.empty_like(inside)
+            for number in np.unique(numbers):
+                found[numbers == number] = order.items_at(
+                    inside[numbers == number], number=int(number)
+                )
+            units[those], passes[those] = self._first[place] + found, numbers
+        return Located(units, passes)
+
+
+def as_source(source: Any) -> Any:
+    """Return what `ShardDataset` was given as a source.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(source, Split):
+        return Whole(source)
+    if not isinstance(source, Whole | ClassBalanced | Concat | Weighted):
+        raise TypeError(f"expected what open_dataset returns, or a mix of such, got {source!r}")
+    return source
+
+
+def _passes(source: Any, seed: int | None, repeat: Repeat) -> PassEpochs:
+    run_length = min(split.manifest.run_length for split in source.splits)
+    return PassEpochs(Order(source.shard_units, seed=seed, run_length=run_length), repeat)
+
+
+def _starts(sources: Sequence[Source]) -> Items:
+    starts: npt.NDArray[np.int64] = np.concatenate(
+        ([0], np.cumsum([len(source) for source in sources]))
+    ).astype(np.int64)
+    return starts
+
+
+def _place_in(sources: Sequence[Source], first: Items, unit: int) -> UnitPlace:
+    place = int(np.searchsorted(first, unit, side="right")) - 1
+    found = sources[place].place_of(unit - int(first[place]))
+    before = sum(len(source.splits) for source in sources[:place])
+    return UnitPlace(before + found.split, found.item)
+
+
+def _proportions(weights: Sequence[float | Fraction]) -> list[int]:
+    """Return how many positions of a window each split has.
+
+    >>> _proportions([3, 1]), _proportions([0.5, 0.25, 0.25])
+    ([48, 16], [32, 16, 16])
+    """
+    if any(not 0 < weight < math.inf for weight in weights):
+        raise ValueError(f"weights {list(weights)}: expected numbers above 0")
+    exact = [Fraction(weight) for weight in weights]
+    common = math.lcm(*(weight.denominator for weight in exact))
+    counts = [int(weight * common) for weight in exact]
+    counts = [count // math.gcd(*counts) for count in counts]
+    if sum(counts) > _FINEST:
+        # Thousandths, the largest remainders rounded up.
+        shares = [weight * _FINEST / sum(exact) for weight in exact]
+        counts = [int(share) for share in shares]
+        rest = sorted(range(len(shares)), key=lambda n: counts[n] - shares[n])
+        for place in rest[: _FINEST - sum(counts)]:
+            counts[place] += 1
+    if min(counts) < 1:
+        raise ValueError(f"weights {list(weights)}: one of them is below a thousandth of all")
+    scale = -(-_WINDOW // sum(counts))
+    return [count * scale for count in counts]
