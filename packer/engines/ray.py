@@ -38,6 +38,8 @@ class RayEngine:
         Raises:
             ValueError: Ray is not installed, or there is no cluster at the address.
         """
+        # Ray would put a print of its own in the place of Python's.
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
         try:
             import ray
         except ImportError:

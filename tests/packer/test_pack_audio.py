@@ -146,7 +146,7 @@ def test_the_same_media_give_the_same_bytes(
         pack_sounds(sounds, tmp_path / name, keep_audio=form)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     other: KeepAudio = "no" if form == "flac" else "flac"
-    with pytest.raises(PlanError, match="recipe: packed"):
+    with pytest.raises(PlanError, match=r"recipe\.keep_audio: packed"):
         pack_sounds(sounds, tmp_path / "a", keep_audio=other)
 
 

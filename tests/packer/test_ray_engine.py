@@ -51,6 +51,8 @@ def cluster() -> Iterator[str]:
     # Nobody is told of it.
     before = dict(os.environ)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Nor is Python's print replaced.
+    os.environ["RAY_TQDM_PATCH_PRINT"] = "0"
     context = ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -60,6 +62,7 @@ def cluster() -> Iterator[str]:
     )
     yield str(context.address_info["gcs_address"])
     ray.shutdown()
+    assert type(print).__name__ == "builtin_function_or_method"
     os.environ.clear()
     os.environ.update(before)
 

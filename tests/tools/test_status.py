@@ -201,6 +201,10 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)
+    if moment == "processes begin" and process.returncode == 0:
+        # Its processes began so fast that there was nothing left to interrupt.
+        assert tree(tmp_path / "out") == tree(clean)
+        return
     assert (process.returncode, out) == (130, "")
     assert (
         "Interrupted. Given again without --replan, a pack command goes on where this one stopped."
