@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clipshards.readers.collate import collate_items
     from clipshards.readers.data import Loader, ShardDataset, ShardMapDataset
     from clipshards.readers.integrity import Finding, VerifyReport, verify
+    from clipshards.readers.lookup import Lookup
     from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
     from clipshards.readers.rawframes import RawframesItem
     from clipshards.readers.skeleton import SkeletonItem
@@ -34,6 +35,7 @@ _HOME = {
     "DenseClip": "clips",
     "Finding": "integrity",
     "Loader": "data",
+    "Lookup": "lookup",
     "RawframesItem": "rawframes",
     "ShardDataset": "data",
     "ShardMapDataset": "data",
@@ -59,6 +61,7 @@ __all__ = [
     "DenseClip",
     "Finding",
     "Loader",
+    "Lookup",
     "RawframesItem",
     "ShardDataset",
     "ShardMapDataset",

@@ -109,6 +109,31 @@ class Order:
         items: Items = self._first[this.shards[slots]] + found - this.starts[slots]
         return items
 
+    def position_of(self, item: int, *, number: int) -> int:
+        """Return where an item stands in a pass: what `items_at` gives, backwards.
+
+        Raises:
+            IndexError: There is no such item.
+        """
+        if not 0 <= item < len(self):
+            raise IndexError(f"item {item} of {len(self)}")
+        if self._seed is None:
+            return item
+        this = self._pass(number)
+        shard = int(np.searchsorted(self._first, item, side="right")) - 1
+        slot = int(np.flatnonzero(this.shards == shard)[0])
+        window = slot // self._window
+        start = int(this.starts[window * self._window])
+        stop = int(this.starts[min((window + 1) * self._window, len(this.shards))])
+        inside = int(this.starts[slot]) - start + item - int(self._first[shard])
+        keys = _round_keys(self._seed, number, window + 1)
+        run = self._run
+        runs = -(-(stop - start) // run)
+        missing = runs * run - (stop - start)
+        place = _place_of(inside // run, runs, keys)
+        shorter = place > _place_of(runs - 1, runs, keys)
+        return start + place * run + inside % run - (missing if shorter else 0)
+
     def _pass(self, number: int) -> _Pass:
         """Return the shards of a pass in their order."""
         assert self._seed is not None

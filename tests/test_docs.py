@@ -82,6 +82,13 @@ def test_packing_commands_run_as_printed(user_folder: Path) -> None:
     assert "finished: 4 of 4 entries packed" in run_shell(parted[0], user_folder)
 
 
+def test_reading_commands_run_as_printed(user_folder: Path) -> None:
+    (block,) = code_blocks("docs/reading.md", "sh")
+    out = run_shell(block, user_folder)
+    assert "step 123: batch 0 of epoch 123, 4 items" in out
+    assert "train-00000000: step 2, batch 0 of epoch 2" in out
+
+
 def test_readme_commands_run_as_printed(user_folder: Path) -> None:
     blocks = code_blocks("README.md", "sh")
     looked = [block for block in blocks if block.startswith(("clipshards info", "tar tf"))]

@@ -26,6 +26,8 @@ _COMMANDS = {
     "info": ("clipshards.tools.info:info", "Print what a data set holds."),
     "show": ("clipshards.tools.show:show", "Print one sample, found by its key or your id."),
     "verify": ("clipshards.tools.verify:verify", "Read every byte and say what is damaged."),
+    "batch": ("clipshards.tools.order:batch", "List the items that make a step of training."),
+    "when": ("clipshards.tools.order:when", "Say in which steps of training a sample comes up."),
     "demo": ("clipshards.tools.demo:demo", "Generate videos, pack, verify and stream them."),
 }
 

@@ -242,3 +242,16 @@ def test_a_hundred_million_items_in_a_hundred_thousand_shards() -> None:
     assert len(set(found.tolist())) == 64
     assert kept_bytes < 100 * len(sizes)
     assert peak_bytes < 200 * len(sizes)
+
+
+@given(shard_sizes, seeds | st.none(), epochs, st.integers(1, 8), st.integers(1, 21))
+def test_an_item_stands_where_it_is_found(
+    sizes: list[int], seed: int | None, number: int, run_length: int, window_shards: int
+) -> None:
+    order = Order(sizes, seed=seed, run_length=run_length, window_shards=window_shards)
+    found = order.items_at(np.arange(len(order)), number=number).tolist()
+    for position, item in enumerate(found):
+        assert order.position_of(item, number=number) == position
+    for outside in (-1, len(order)):
+        with pytest.raises(IndexError, match="of "):
+            order.position_of(outside, number=number)

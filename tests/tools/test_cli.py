@@ -26,6 +26,8 @@ COMMANDS = (
     "info",
     "show",
     "verify",
+    "batch",
+    "when",
     "demo",
 )
 # Command -> what its help must name.
