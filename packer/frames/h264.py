@@ -7,6 +7,8 @@ Read are ITU-T H.264 7.3.2.1.1, 7.3.2.2 and E.1.1 (parameter sets), 7.3.3 (slice
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from clipshards.packer.frames.nal import read_messages
+
 # Profiles whose sequence parameter sets tell of chroma and scaling.
 _HIGH = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 # Bytes that hold a slice header up to its field_pic_flag, and a whole sequence parameter set.
@@ -216,24 +218,12 @@ def shows_frame(unit: bytes, display: Display) -> bool:
     """
     if not display.tells_fields:
         return True
-    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
-    place = 0
-    while place + 2 < len(payload):  # the last byte ends the unit
-        numbers = []
-        for _ in range(2):
-            start = place
-            while payload[place : place + 1] == b"\xff":
-                place += 1
-            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
-            place += 1
-        kind, size = numbers
+    for kind, payload in read_messages(unit):
         if kind == _PICTURE_TIMING:
-            value = int.from_bytes(payload[place : place + size], "big")
             # The kind of picture in four bits, 0 for a frame, and whether there is a clock.
-            rest = 8 * size - display.delay_bits - 5
-            if rest < 0 or value >> rest & 31:
+            rest = 8 * len(payload) - display.delay_bits - 5
+            if rest < 0 or int.from_bytes(payload, "big") >> rest & 31:
                 return False
-        place += size
     return True
 
 

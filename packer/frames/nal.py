@@ -148,3 +148,23 @@ def _read_hevc(units: list[bytes]) -> AccessUnit:
         slices=tuple(unit[:_HEADER_BYTES] for unit in slices),
         layers=frozenset((unit[1] & 7) - 1 for unit in slices),
     )
+
+
+def read_messages(unit: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield payload type and payload of each message in H.264's supplemental information (7.3.2.3).
+
+    A payload that is cut short comes as far as it goes.
+    """
+    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
+    place = 0
+    while place + 2 < len(payload):  # the last byte ends the unit
+        numbers = []
+        for _ in range(2):
+            start = place
+            while payload[place : place + 1] == b"\xff":
+                place += 1
+            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
+            place += 1
+        kind, size = numbers
+        yield kind, payload[place : place + size]
+        place += size

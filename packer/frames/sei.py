@@ -3,7 +3,7 @@
 from clipshards.packer.format.frame_table import OFFSET, SIZE, FrameTable
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.decode import LAST_MENDED_X264, oldest_x264
-from clipshards.packer.frames.nal import split_nal_units
+from clipshards.packer.frames.nal import read_messages, split_nal_units
 
 # H.264's unit of supplemental information, and the message in it on the fields of a picture.
 _SEI = 6
@@ -31,26 +31,8 @@ def has_picture_timing(data: bytes, table: FrameTable, info: VideoInfo) -> bool:
     which steers the conversion to RGB.
     """
     return any(
-        _PICTURE_TIMING in _messages(unit)
+        any(kind == _PICTURE_TIMING for kind, _ in read_messages(unit))
         for offset, size in table[:, (OFFSET, SIZE)].tolist()
         for unit in split_nal_units(data[offset : offset + size], info.nal_length_size)
         if unit[0] & 31 == _SEI
     )
-
-
-def _messages(unit: bytes) -> set[int]:
-    """Return the payload types in a unit of supplemental information (7.3.2.3)."""
-    payload = unit[1:].replace(b"\0\0\3", b"\0\0")
-    kinds = set()
-    place = 0
-    while place + 2 < len(payload):  # the last byte ends the unit
-        numbers = []
-        for _ in range(2):
-            start = place
-            while payload[place : place + 1] == b"\xff":
-                place += 1
-            numbers.append(255 * (place - start) + sum(payload[place : place + 1]))
-            place += 1
-        kinds.add(numbers[0])
-        place += numbers[1]
-    return kinds

@@ -13,17 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import makers
-import numpy as np
 import pytest
 import ray
+from pack_inputs import moments, skeletons, videos, write_videos
 
 from clipshards.packer import (
-    AvaCsv,
     Packing,
     Recipe,
     RejectsError,
-    SkeletonRecord,
     StorageError,
     VideoList,
     VideoRecord,
@@ -69,36 +66,7 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("media")
-    for number in range(12):
-        data = makers.video_bytes(size=(64, 48), frames=20 + number, seed=number)
-        (folder / f"{number}.mp4").write_bytes(data)
-    (folder / "broken.mp4").write_bytes(b"no video")
-    return folder
-
-
-def videos() -> list[VideoRecord]:
-    names = [f"{number}.mp4" for number in range(12)] + ["broken.mp4", "gone.mp4"]
-    return [VideoRecord(name, (number,)) for number, name in enumerate(names)]
-
-
-def skeletons() -> list[SkeletonRecord]:
-    rng = np.random.default_rng(0)
-    return [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=9,
-            keypoint=rng.random((1, 9, 17, 2)).astype(np.float16),
-            labels=(number % 3,),
-        )
-        for number in range(40)
-    ]
-
-
-def moments(folder: Path) -> AvaCsv:
-    rows = [f"{video}.mp4,{n},0.1,0.1,0.5,0.5,1,0" for video in range(4) for n in (3, 9, 15)]
-    (folder / "a.csv").write_text("".join(f"{row}\n" for row in rows))
-    return AvaCsv(folder / "a.csv", fps=1, timestamp_start=0, timestamp_end=None, clip_frames=6)
+    return write_videos(tmp_path_factory.mktemp("media"))
 
 
 def job_of(out: Path, media: Path, records: Any = None, **options: Any) -> Packing:
