@@ -1,17 +1,20 @@
 """Packing a split: records -> plan -> shards -> manifest."""
 
-import operator
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
+from clipshards.packer.arguments import (
+    class_names_of,
+    label_mode,
+    warnings_of_records,
+    whole_numbers,
+)
 from clipshards.packer.engines.local import LocalEngine
-from clipshards.packer.entries import Entry, check_entries
+from clipshards.packer.entries import check_entries
 from clipshards.packer.finish import (
     check_rejects,
     close_split,
@@ -20,7 +23,7 @@ from clipshards.packer.finish import (
     report_on,
     settle,
 )
-from clipshards.packer.format.errors import AnnotationError, MediaError, PlanError, StorageError
+from clipshards.packer.format.errors import AnnotationError, PlanError, StorageError
 from clipshards.packer.format.manifest import LabelMode, Manifest
 from clipshards.packer.format.names import check_split
 from clipshards.packer.labels import LabelRule
@@ -28,14 +31,12 @@ from clipshards.packer.making import Engine, Job, Progress, make_shards
 from clipshards.packer.media_bytes import expect, families, growth_warning
 from clipshards.packer.media_root import MediaRoot
 from clipshards.packer.notes import Notes, load_notes, store_notes
-from clipshards.packer.origins import as_unicode
 from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
 from clipshards.packer.receipts import Receipt, load_receipts
 from clipshards.packer.recipe import Recipe
-from clipshards.packer.records import Excluded, Record, Reject, VideoRecord
+from clipshards.packer.records import Excluded, Record, Reject
 from clipshards.packer.reports import PackReport, PartReport, PlanSummary
 from clipshards.packer.samples.base import Material
-from clipshards.packer.samples.video import video_part
 from clipshards.packer.standing import (
     discard,
     finished_split,
@@ -95,8 +96,8 @@ class Packing:
         warnings: Sequence[str] = (),
     ) -> None:
         check_split(split)
-        shard_size, seed, self._max_rejects = _whole_numbers(shard_size, seed, max_rejects)
-        rule = LabelRule(_label_mode(records, labels), _class_names(records, class_names))
+        shard_size, seed, self._max_rejects = whole_numbers(shard_size, seed, max_rejects)
+        rule = LabelRule(label_mode(records, labels), class_names_of(records, class_names))
         kind, entries = check_entries(records, rule)
         self.entries = sum(entry.entries for entry in entries)
         """Entries of the annotation."""
@@ -144,7 +145,7 @@ class Packing:
         )
         self._warnings = (
             *warnings,
-            *_warnings(records, self._planned, self._request.recipe),
+            *warnings_of_records(records, self._planned, self._request.recipe),
         )
         self._media_folder = media_root
         self._storage = open_storage(out)
@@ -495,56 +496,3 @@ def pack(
         progress=progress,
     )
     return replace(report, seconds=time.monotonic() - started)
-
-
-def _whole_numbers(
-    shard_size: int, seed: int | None, max_rejects: int | None
-) -> tuple[int, int | None, int | None]:
-    """Return the three as plain integers, so that 2 and numpy's 2 are the same request."""
-    try:
-        shard_size = operator.index(shard_size)
-        seed = None if seed is None else operator.index(seed)
-        max_rejects = None if max_rejects is None else operator.index(max_rejects)
-    except TypeError as exc:
-        raise TypeError(
-            "expected whole numbers, got "
-            f"shard_size={shard_size!r}, seed={seed!r}, max_rejects={max_rejects!r}"
-        ) from exc
-    if shard_size < 1:
-        raise ValueError(f"shard_size {shard_size}: expected at least 1 byte")
-    if max_rejects is not None and max_rejects < 0:
-        raise ValueError(f"max_rejects {max_rejects}: expected at least 0")
-    return shard_size, seed, max_rejects
-
-
-def _label_mode(records: object, labels: LabelMode | None) -> LabelMode:
-    mode: LabelMode = getattr(records, "labels", "one") if labels is None else labels
-    if mode not in get_args(LabelMode):
-        raise ValueError(f"labels {mode!r}: expected one of {get_args(LabelMode)}")
-    return mode
-
-
-def _class_names(records: object, class_names: Sequence[str] | None) -> tuple[str, ...]:
-    if class_names is None:
-        class_names = getattr(records, "class_names", ())
-    # Text is a sequence of letters, which are no classes.
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names):
-        raise TypeError(f"class_names: expected a sequence of names, got {class_names!r}")
-    for name in class_names:
-        if as_unicode(name) != name:
-            raise ValueError(f"class_names: expected valid Unicode, got {name!a}")
-    return tuple(class_names)
-
-
-def _warnings(records: object, planned: Mapping[int, Entry], recipe: Recipe) -> tuple[str, ...]:
-    warnings = tuple(getattr(records, "warnings", ()))
-    containers = set()
-    for entry in planned.values() if recipe.media == "copy" else ():
-        if isinstance(entry.value, VideoRecord):
-            with suppress(MediaError):
-                containers.add(video_part(entry.value.path))
-    if len(containers) < 2:
-        return warnings
-    names = ", ".join(sorted(containers))
-    mixed = f"the split mixes {names}; tools that expect one part name will miss the others"
-    return (*warnings, f"{mixed} (recipe remux makes all mp4)")
