@@ -1,13 +1,17 @@
 """The folder that record paths start from, and the guard that keeps them inside it."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.errors import MediaError, StorageError
 from clipshards.packer.format.tar import MAX_SIZE
+
+# Errors of a disk, or of a network that it is reached by, and not of a file.
+_OF_THE_MEDIUM = (errno.EIO, errno.ESTALE, errno.ENOTCONN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class MediaRoot:
         try:
             found = os.listdir(os.fsencode(self.locate(folder)))  # noqa: PTH208 - bytes, any locale
         except (FileNotFoundError, NotADirectoryError):
+            self._check_root()
             raise MediaError(f"{folder!r}: no such folder under the media root") from None
         except OSError as exc:
             raise MediaError(f"{folder!r}: cannot be read: {exc.strerror}") from exc
@@ -84,12 +89,18 @@ class MediaRoot:
                 names.append(name.decode())
         return sorted(names)
 
+    def _check_root(self) -> None:
+        """Raise StorageError where not a file is missing but all of them."""
+        if not os.path.isdir(self._root):  # noqa: PTH112 - bytes
+            raise StorageError(f"the media root {os.fsdecode(self._root)} is gone")
+
     def read(self, path: str) -> bytes:
         """Return the bytes of a record's media.
 
         Raises:
-            MediaError: Outside the root, missing, unreadable, empty, or larger than a tar
-                member can be.
+            MediaError: Outside the root, missing, unreadable, empty, changed while it was
+                read, or larger than a tar member can be.
+            StorageError: The root itself is gone, or what it lies on fails.
         """
         try:
             file = self._locate(path)
@@ -105,8 +116,11 @@ class MediaRoot:
                 data = opened.read()
                 after = os.fstat(opened.fileno())
         except FileNotFoundError:
+            self._check_root()
             raise MediaError(f"{path!r}: no such file under the media root") from None
         except OSError as exc:
+            if exc.errno in _OF_THE_MEDIUM:
+                raise StorageError(f"the media root: {path!r}: {exc.strerror}") from exc
             raise MediaError(f"{path!r}: cannot be read: {exc.strerror}") from exc
         if not data:
             raise MediaError(f"{path!r}: the file is empty (0 bytes)")

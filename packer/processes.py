@@ -2,9 +2,11 @@
 
 import math
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, MutableSequence
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 _Task = TypeVar("_Task")
@@ -27,6 +30,10 @@ _PATIENCE_S = 5
 # Seconds that a process has to begin: imports may come over a slow network.
 _STARTUP_S = 600
 _LOOKS_A_SECOND = 10
+# A quarter of these seconds at most lies between two looks whether a silent process computes;
+# and so long may one compute without a word.
+_LOOK_AT_CPU_S = 60
+_LONGEST_S = 86_400
 
 
 class Outcome(NamedTuple):
@@ -59,8 +66,8 @@ def run_tasks(
         workers: Processes at a time, at least 1.
         counters: How many each task has.
         tries: Processes that a task may cost before it is lost.
-        stall_s: Seconds without a change of the counters after which a process is taken
-            for hung, and killed.
+        stall_s: Seconds without a change of the counters, and without computing, after which
+            a process is taken for hung, and killed; one that computes has a day.
         watch: Called about ten times a second with the counters of all tasks at work.
 
     Raises:
@@ -153,13 +160,16 @@ class _Worker:
     last_seen: tuple[int, ...] = ()
     changed_s: float = field(default_factory=time.monotonic)
     """When the counters were last seen to change."""
+    last_cpu: int = -1
+    busy_s: float = 0.0
+    """When the process was last seen to compute."""
 
     def take(self, job: _Job) -> None:
         """Send it a task."""
         self.job = job
         for place in range(len(self.counters)):
             self.counters[place] = 0
-        self.changed_s = time.monotonic()
+        self.changed_s, self.busy_s = time.monotonic(), 0.0
         # A process that has died by now is found when its answer is read.
         with suppress(OSError):
             self.connection.send(job.task)
@@ -173,7 +183,15 @@ class _Worker:
         now, seen = time.monotonic(), self.seen()
         if seen != self.last_seen:
             self.last_seen, self.changed_s = seen, now
-        elif now - self.changed_s > (stall_s if self.ready else _STARTUP_S):
+            return
+        limit_s = stall_s if self.ready else _STARTUP_S
+        # A long video can take hours: whoever computes is not hung, for a day.
+        looked_s = min(limit_s, _LOOK_AT_CPU_S) / 4
+        if min(now - self.changed_s, now - self.busy_s) > looked_s:
+            cpu = _cpu_ticks(self.process.pid)
+            if cpu != self.last_cpu:
+                self.last_cpu, self.busy_s = cpu, now
+        if now - max(self.changed_s, self.busy_s) > limit_s or now - self.changed_s > _LONGEST_S:
             self.hung = True
             self.process.kill()
 
@@ -195,6 +213,16 @@ class _Worker:
         code = self.process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return "killed, as nothing came of it any more" if self.hung else how
+
+
+def _cpu_ticks(pid: int | None) -> int:
+    """Return the time that a process has computed, in ticks; -1 where it is not known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return -1
+    # The name before may hold anything; behind it, user and system time are 12th and 13th.
+    return sum(map(int, fields.rpartition(")")[2].split()[11:13]))
 
 
 def _start(work: Work[Any], job: _Job, counters: int) -> _Worker:
@@ -221,6 +249,7 @@ def _serve(connection: Connection, work: Work[Any], counters: Counters) -> None:
     # exception lets them remove what they have half made.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_follow_parent, daemon=True).start()
     # Errors of the connection: nobody listens any more.
     with suppress(EOFError, OSError):
         connection.send(None)
@@ -232,6 +261,14 @@ def _serve(connection: Connection, work: Work[Any], counters: Counters) -> None:
             except Exception as exc:  # noqa: BLE001 - raised again in the parent
                 error = _portable(exc)
             connection.send((value, error))
+
+
+def _follow_parent() -> None:
+    """End this process when its parent has: nobody waits for what it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _portable(error: Exception) -> Exception:

@@ -54,7 +54,8 @@ class Recipe:
     preset: Preset = "medium"
     """Of encoded videos: x264's, whose slower ones make smaller files."""
     if_needed: bool = False
-    """Copy a video that already is what the recipe would make of it, `crf` and `preset` aside."""
+    """Copy a video that already is what the recipe would make of it; `crf`, `preset` and
+    deblocking are not asked about."""
     allow_unpinned: bool = False
     """Encode on a machine where the bytes may differ from those of others."""
 
@@ -92,12 +93,15 @@ class Recipe:
         if self.short_side % 2:
             raise ValueError(f"short_side {self.short_side}: expected an even number")
         if not 0 <= self.fps <= 1000:
-            raise ValueError(f"fps {self.fps}: expected at most 1000")
+            raise ValueError(f"fps {self.fps}: expected 0 to 1000")
+        if self.media != "copy" and self.frame_table != "decode":
+            raise ValueError(
+                f"frame table {self.frame_table!r}: videos that are not copied always get one by "
+                "decoding, which proves them whole"
+            )
+        if self.media == "intra" and self.gop > 1:
+            raise ValueError(f"gop {self.gop}: recipe intra is of random-access points alone")
         if self.media in RECIPES:
-            if self.frame_table != "decode":
-                raise ValueError(
-                    f"frame table {self.frame_table!r}: encoded videos always get one by decoding"
-                )
             return
         plain = Recipe.__dataclass_fields__
         for name in ("short_side", "fps", "gop", "crf", "preset", "if_needed", "allow_unpinned"):

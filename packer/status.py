@@ -12,7 +12,13 @@ from typing import Any, Literal, Self
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError, NotFoundError, StorageError
 from clipshards.packer.format.manifest import Manifest
-from clipshards.packer.format.names import BUILD_FOLDER, MANIFEST_NAME, check_split, is_split
+from clipshards.packer.format.names import (
+    BUILD_FOLDER,
+    MANIFEST_NAME,
+    REJECTS_NAME,
+    check_split,
+    is_split,
+)
 from clipshards.packer.notes import load_notes
 from clipshards.packer.receipts import load_receipts
 from clipshards.packer.standing import stored_plan
@@ -86,6 +92,8 @@ class Status:
     """Of the shards that are made."""
     rejects: int
     """Entries that cannot be packed, as far as is known."""
+    too_many_rejects: bool
+    """The last run ended over its rejects: all shards are made, and there is no manifest."""
     runs: tuple[Run, ...]
     """Those at work, and those that were killed."""
 
@@ -112,6 +120,7 @@ def read_status(location: str | os.PathLike[str], *, split: str) -> Status:
             samples=manifest.samples,
             bytes=manifest.size_bytes,
             rejects=manifest.accounting.rejected,
+            too_many_rejects=False,
             runs=(),
         )
     plan = stored_plan(storage, split)
@@ -134,6 +143,7 @@ def read_status(location: str | os.PathLike[str], *, split: str) -> Status:
                 *(row for receipt in receipts for row in receipt.rejects),
             )
         ),
+        too_many_rejects=storage.size(f"{split}/{REJECTS_NAME}") is not None,
         runs=runs,
     )
 
@@ -212,7 +222,7 @@ class SignsOfLife:
             bytes=0,
         )
         self._entries = self._before = self._bytes = 0
-        self._due = time.monotonic() + _BEAT_S
+        self._due = 0.0
 
     def __enter__(self) -> Self:
         self._tell()

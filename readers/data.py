@@ -1,6 +1,7 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
 import operator
+import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, get_args
@@ -18,8 +19,31 @@ from clipshards.readers.items import ItemReader, Transform
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, derived_seed
-from clipshards.readers.ranks import check_ranks, find_ranks
+from clipshards.readers.ranks import check_ranks, find_ranks, has_process_group
 from clipshards.readers.split import Split
+
+
+class _SharedPlace:
+    """An epoch and a batch of it that loader processes see change."""
+
+    def __init__(self) -> None:
+        self._cell = torch.zeros(2, dtype=torch.int64)
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # What pickle and deepcopy make is no longer shared; what a spawned worker gets is.
+        self.__dict__.update(state)
+        self._share()
+
+    def _share(self) -> None:
+        self._cell.share_memory_()  # type: ignore[no-untyped-call]
+
+    def get(self) -> tuple[int, int]:
+        epoch, batch = self._cell.tolist()
+        return epoch, batch
+
+    def set(self, epoch: int, batch: int) -> None:
+        self._cell.copy_(torch.tensor([epoch, batch]))
 
 
 class ShardDataset(IterableDataset[dict[str, Any]]):
@@ -123,10 +147,13 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             "tail": tail,
             "global_batch": global_batch,
         }
-        # Epoch and batch that the next iteration begins with; in shared memory, so that workers
-        # that outlive an epoch see what comes next.
-        self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        # Of this process: what was handed out last, and where a worker's own state goes on.
+        # Epoch and batch that the next iteration begins with. Workers that outlive an epoch see
+        # what comes next in shared memory; a new one goes by what was set when it was started.
+        self._begin = (0, 0)
+        self._shared = _SharedPlace()
+        self._iterated_by = 0
+        # Of this process: what comes behind what was handed out last, and where a worker's own
+        # state goes on.
         self._next: tuple[int, int] | None = None
         self._own: Resume | None = None
 
@@ -138,7 +165,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration gives, counted from 0."""
-        return int(self._begin[0])
+        return self._begin[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives; call it before each.
@@ -150,8 +177,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """
         if not 0 <= operator.index(epoch) < 2**31:
             raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
+        self._next = None
         if epoch != self.epoch:
-            self._next = None
             self._go_to(epoch, 0)
 
     def __len__(self) -> int:
@@ -167,28 +194,45 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield this worker's batches; DataLoader weaves the workers' together in order."""
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        # A worker looks where to begin as soon as it is told to, not when it comes to its first
+        # batch: another epoch may be set by then.
+        return self._iterate(None if get_worker_info() is None else self._start())
+
+    def _start(self) -> tuple[int, int]:
+        """Return epoch and batch that an iteration of this process begins with."""
         self._find_ranks()
-        self._next = None
-        epoch, start = self._begin.tolist()
-        batch = start + first
+        worker = get_worker_info()
         if worker is None:
+            epoch, batch = self._begin
             self._go_to(epoch, 0)
+        else:
+            first = self._iterated_by != os.getpid()
+            epoch, batch = self._begin if first else self._shared.get()
+            batch += worker.id
+            self._iterated_by = os.getpid()
         if self._own is not None:
-            if self._own.workers not in (0, step):
+            step = 1 if worker is None else worker.num_workers
+            if self._own.workers != step:
                 raise StateError(
                     f"the position is of {self._own.workers} loader workers, here are {step}; "
                     "positions of dataset.loader() go on with any number"
                 )
             epoch, batch = self._own.epoch, self._own.batch
             self._own = None
+        self._next = (epoch, batch)
+        return epoch, batch
+
+    def _iterate(self, start: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
+        epoch, batch = start or self._start()
+        worker = get_worker_info()
         count = self._batches.count_of(*self._ranks)
         while count is None or batch < count:
             made = self.read_batch(epoch, batch)
-            batch += step
+            batch += 1 if worker is None else worker.num_workers
             self._next = (epoch, batch)
             yield made
+        if worker is None:
+            self._end(epoch, batch)
 
     def read_batch(self, epoch: int, batch: int) -> dict[str, Any]:
         """Return this rank's share of one batch of an epoch, whatever was read before.
@@ -228,20 +272,22 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         `state_after`, or `loader()`.
         """
         worker = get_worker_info()
-        epoch, batch = self._next or self._begin.tolist()
-        if worker is not None:
-            own = (worker.id, worker.num_workers)
-            if self._next is None:
-                batch += worker.id
-            return make_state(self._identity, epoch, batch, worker=own[0], workers=own[1])
-        return self._state_at(epoch, batch)
+        epoch, batch = self._next or self._begin
+        if worker is None:
+            return self._state_at(epoch, batch)
+        if self._next is None:
+            batch += worker.id
+        return make_state(
+            self._identity, epoch, batch, worker=worker.id, workers=worker.num_workers
+        )
 
     def state_after(self, position: BatchPosition) -> dict[str, Any]:
         """Return the state of a run whose last batch had this `position`, whoever made it."""
         return self._state_at(position.epoch, position.batch + 1)
 
     def _state_at(self, epoch: int, batch: int) -> dict[str, Any]:
-        count = self._batches.count_of(*self._ranks)
+        # The last batch of all ranks counts: with `ragged` this one may have no share of it.
+        count = self._batches.count
         if count is not None and batch >= count:
             epoch, batch = epoch + 1, 0
         return make_state(self._identity, epoch, batch)
@@ -263,12 +309,20 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             self._go_to(resume.epoch, resume.batch)
 
     def _go_to(self, epoch: int, batch: int) -> None:
-        self._begin.copy_(torch.tensor([epoch, batch]))
+        self._begin = (epoch, batch)
+        self._shared.set(epoch, batch)
+
+    def _end(self, epoch: int, batch: int) -> None:
+        """Note that an iteration of this process is over, unless it was sent elsewhere since."""
+        if self._next == (epoch, batch):
+            self._next = (epoch, self._batches.count or 0)
 
     def _find_ranks(self) -> None:
-        """Look again, outside of workers, where the process group came after the data set."""
-        if self._given_ranks or get_worker_info() is not None:
+        """Look again: the process group may have come after the data set."""
+        if self._given_ranks:
             return
+        if get_worker_info() is not None and not has_process_group():
+            return  # a spawned worker cannot know
         found = find_ranks()
         if found.world_size != self._ranks.world_size:
             raise RuntimeError(
@@ -277,6 +331,11 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
                 "world_size"
             )
         self._ranks = found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a spawned worker gets, which cannot look for the process group itself."""
+        self._find_ranks()
+        return self.__dict__
 
     def loader(self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False) -> "Loader":
         """Return what yields the batches of one epoch after the other, see `Loader`.
@@ -303,18 +362,17 @@ class Loader:
     ) -> None:
         self.dataset = dataset
         self._stream = _Stream(dataset)
-        self._batches = DataLoader(
-            self._stream,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=prefetch if workers else None,
-            persistent_workers=workers > 0,
-            pin_memory=pin_memory,
-        )
+        self._options: dict[str, Any] = {
+            "batch_size": None,
+            "num_workers": workers,
+            "prefetch_factor": prefetch if workers else None,
+            "persistent_workers": workers > 0,
+            "pin_memory": pin_memory,
+        }
+        self._batches = DataLoader(self._stream, **self._options)
         self._running: Iterator[dict[str, Any]] | None = None
-        # What the running stream gives next, and what the user was not yet given.
+        # What the running stream gives next.
         self._coming: tuple[int, int] = (-1, 0)
-        self._left: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch of this rank."""
@@ -323,31 +381,55 @@ class Loader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of one epoch, or what a loaded state left of it."""
         dataset = self.dataset
-        dataset._find_ranks()
-        epoch, batch = dataset._begin.tolist()
-        dataset._go_to(epoch, 0)
+        epoch, batch = dataset._start()
         count = dataset._batches.count_of(*dataset._ranks)
         while count is None or batch < count:
-            if self._running is None or self._coming != (epoch, batch):
-                self._stream.go_to(epoch, batch)
-                self._running = iter(self._batches)
-            made = next(self._running)
+            made = self._take(epoch, batch)
             batch += 1
-            self._coming = (epoch, batch) if count is None or batch < count else (epoch + 1, 0)
-            self._left = self._coming
-            if self._left[0] > epoch and dataset.epoch == epoch:
-                dataset._go_to(epoch + 1, 0)
+            if batch == count:
+                self._coming = (epoch + 1, 0)
+                self._go_on(epoch)
+            else:
+                self._coming = (epoch, batch)
+            dataset._next = (epoch, batch)
             yield made
+        self._go_on(epoch)
+        dataset._end(epoch, batch)
+
+    def _take(self, epoch: int, batch: int) -> dict[str, Any]:
+        """Return a batch from the running stream, or from a new one that begins with it."""
+        if self._running is None or self._coming != (epoch, batch):
+            self._stream.begin.set(epoch, batch)
+            self._running = iter(self._batches)
+        try:
+            made = next(self._running)
+            if made["position"][:2] != (epoch, batch):
+                raise RuntimeError(
+                    f"expected batch {batch} of epoch {epoch}, a worker gave {made['position']}"
+                )
+        except BaseException:
+            # Workers may be gone, or go on behind batches that are lost: take new ones. The old
+            # ones end now: what the garbage collector ends later, it waits 5 s each for.
+            shutdown = getattr(self._running, "_shutdown_workers", None)
+            self._running = None
+            if shutdown is not None:
+                shutdown()
+            self._batches = DataLoader(self._stream, **self._options)
+            raise
+        return made
+
+    def _go_on(self, epoch: int) -> None:
+        """Let the next epoch follow, unless another one was set or a state loaded."""
+        if self.dataset._begin == (epoch, 0):
+            self.dataset._go_to(epoch + 1, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, behind the last batch that was handed out."""
-        epoch, batch = self._left or self.dataset._begin.tolist()
-        return self.dataset._state_at(epoch, batch)
+        return self.dataset.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `ShardDataset.load_state_dict`."""
         self.dataset.load_state_dict(state)
-        self._left = None
 
 
 class _Stream(IterableDataset[dict[str, Any]]):
@@ -355,15 +437,12 @@ class _Stream(IterableDataset[dict[str, Any]]):
 
     def __init__(self, dataset: ShardDataset) -> None:
         self._dataset = dataset
-        self._begin = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-
-    def go_to(self, epoch: int, batch: int) -> None:
-        self._begin.copy_(torch.tensor([epoch, batch]))
+        self.begin = _SharedPlace()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        epoch, batch = self._begin.tolist()
+        epoch, batch = self.begin.get()
         batch += first
         dataset = self._dataset
         count = dataset._batches.count_of(*dataset._ranks)

@@ -19,7 +19,7 @@ def find_ranks() -> Ranks:
     Raises:
         ValueError: The two variables are not numbers that fit each other.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if has_process_group():
         return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if rank is None or world_size is None:
@@ -27,6 +27,11 @@ def find_ranks() -> Ranks:
     if not (rank.isdecimal() and world_size.isdecimal()):
         raise ValueError(f"RANK={rank!r} WORLD_SIZE={world_size!r}: expected numbers")
     return check_ranks(int(rank), int(world_size))
+
+
+def has_process_group() -> bool:
+    """Return whether torch.distributed was initialised in this process, or before its fork."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def check_ranks(rank: int, world_size: int) -> Ranks:

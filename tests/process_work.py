@@ -37,3 +37,10 @@ def fall(task: str, counters: Counters) -> str:
 class OddError(Exception):
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"{one} {two}")
+
+
+def compute(seconds: float, _counters: Counters) -> float:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1000))
+    return seconds

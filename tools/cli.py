@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import signal
 import sys
 from typing import Any
 
@@ -86,12 +87,23 @@ def cli() -> None:
     """
 
 
+_ended: list[int] = []
+"""Signals that were to end this program."""
+
+
+def _end(number: int, _frame: object) -> None:
+    _ended.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line, and turn errors into one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that knows ASCII only must not stop a report over a file name.
             stream.reconfigure(errors="backslashreplace")
+    # What job arrays end their tasks by ends them as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _end)
     try:
         # Outside its standalone mode, click returns the code of an Exit, else the command's None.
         code = cli(prog_name="clipshards", standalone_mode=False)
@@ -109,7 +121,7 @@ def main() -> None:
             "stopped.",
             err=True,
         )
-        code = 130
+        code = 143 if _ended else 130
     except (DatasetError, ValueError) as exc:
         click.echo(f"error: {exc}", err=True)
         wrong_use = isinstance(exc, NotFoundError | PlanError | ValueError)

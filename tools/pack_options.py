@@ -39,7 +39,7 @@ def _part_of(
         return None
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise click.BadParameter(f"expected a part as 2/5, got {text!r}")
+        raise click.BadParameter(f"expected a part as 2/5, counted from 1, got {text!r}")
     return int(part), int(parts)
 
 
@@ -112,7 +112,7 @@ def common_options(*, media: bool = True) -> Callable[[Callable[..., None]], Cal
             default="256MB",
             show_default=True,
             metavar="SIZE",
-            help="Size of a shard, about; a number with kB, MB or GB.",
+            help="Size of a shard, about, by the media that go in; a number with kB, MB or GB.",
         ),
         click.option(
             "--max-rejects",

@@ -57,6 +57,10 @@ def print_plan(
     print_pairs(pairs)
     for origin, message in estimate.rejects[:_REJECTS_SHOWN]:
         click.echo(f"    {printable(origin)}: {printable(message)}")
+    if len(estimate.rejects) > _REJECTS_SHOWN:
+        click.echo(f"    and {len(estimate.rejects) - _REJECTS_SHOWN} more")
+    if len(estimate.rejects) == estimate.tried:
+        click.echo("  not one of them can be packed: is --media-root right?")
     if status is not None:
         made = f"{status.shards_made} of {count_text(status.shards, 'shard')} made"
         click.echo(f"there: this very job, {status.state}, {made}")

@@ -46,7 +46,10 @@ def run_pack(
     from clipshards.packer.packing import Packing
 
     if common["part"] and (common["replan"] or common["retry_rejects"]):
-        raise click.UsageError("--part: start over or try again with all parts, before them.")
+        raise click.UsageError(
+            "--part: --replan and --retry-rejects are of all parts at once; run the command "
+            "without --part."
+        )
     names = common["class_names"]
     # Read once: the annotation may be a pipe.
     records = list(source)
@@ -124,7 +127,8 @@ def _run_job(job: "Packing", common: Common) -> None:
             print_json(asdict(made))
         else:
             print_part(made)
-        rejects = made.rejects
+        # Whether there are too many of them, and what that means, is for `finish` to say.
+        rejects: tuple[object, ...] = ()
     else:
         if common["as_json"]:
             print_json(asdict(report))

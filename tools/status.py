@@ -40,7 +40,12 @@ def status(location: str, split: str | None, as_json: bool) -> None:
             pairs.append(("rejects", status.rejects))
         pairs += [(f"part {run.part}/{run.parts}", _run_text(run)) for run in status.runs]
         print_pairs(pairs)
-        if status.state == "stopped" and status.shards_made == status.shards:
+        if status.state == "stopped" and status.too_many_rejects:
+            click.echo(
+                "  ended over its rejects, listed in rejects.jsonl: mend the media and give the "
+                "same pack command, or allow more by --max-rejects"
+            )
+        elif status.state == "stopped" and status.shards_made == status.shards:
             click.echo("  all shards are made: clipshards finish, or the same pack command")
         elif status.state == "stopped":
             click.echo("  the same pack command goes on; --replan starts over")

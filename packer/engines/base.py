@@ -8,7 +8,7 @@ from clipshards.packer.record_kinds import RECORD_KINDS
 TRIES = 3
 """Processes that one shard may cost."""
 STALL_S = 1800
-"""Seconds that a process may take for one sample."""
+"""Seconds that a process may do nothing over one sample."""
 
 
 def worker_error(job: Job, task: ShardTask, how: str, *, done: int | None = None) -> WorkerError:
@@ -27,6 +27,6 @@ def worker_error(job: Job, task: ShardTask, how: str, *, done: int | None = None
         place = f", at {sample_key(job.split, entry.ordinal)} ({entry.value.origin}: {name!r})"
     return WorkerError(
         f"{job.split}/{shard_name(job.split, task.number)}: {TRIES} processes ended before it was "
-        f"made, the last one by {how}{place}; what is finished is kept. Look at that entry, or "
-        "give the processes more memory by fewer --workers, and run the same command again"
+        f"made, the last one by {how}{place}; what is finished is kept. Look at that entry and at "
+        "the memory (fewer --workers need less), and run the same command again"
     )

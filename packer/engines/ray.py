@@ -14,6 +14,8 @@ from clipshards.packer.receipts import Receipt
 
 # Seconds between two looks at what has come.
 _LOOK_S = 5.0
+# Seconds that a shard of few samples may take: a long video is encoded for hours.
+_LONGEST_S = 86_400
 # Seconds that a cluster has to answer.
 _ANSWER_S = 10.0
 
@@ -118,7 +120,7 @@ class _Attempt:
     @property
     def limit_s(self) -> float:
         """How long it may take; what a task does on its way is not seen from here."""
-        return STALL_S * max(len(self.task.entries), 1)
+        return max(STALL_S * len(self.task.entries), _LONGEST_S)
 
     def failed(self, job: Job, how: str) -> "_Attempt":
         """Return the next attempt.

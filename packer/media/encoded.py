@@ -28,8 +28,8 @@ _PICTURE_SET = 8
 def unmet(data: bytes, encoding: Encoding) -> tuple[str, VideoScan | None]:
     """Return the first reason why a video is not what `encoding` asks for, empty for none.
 
-    `crf` and `preset` are not asked about: a video that was encoded once is not encoded
-    again to be made worse. With an empty reason comes the scan of the video.
+    `crf`, `preset` and deblocking are not asked about: a video that was encoded once is not
+    encoded again to be made worse. With an empty reason comes the scan of the video.
 
     Args:
         data: A whole mp4, mov, Matroska, WebM or AVI file.
@@ -65,6 +65,8 @@ def _unmet_by_header(
     context = stream.codec_context
     if "mp4" not in container.format.name:
         return f"the container is {container.format.name} and not mp4"
+    if container.metadata.get("major_brand", "").strip() == "qt":
+        return "the container is mov and not mp4"
     if context.name != "h264":
         return f"the codec is {context.name} and not h264"
     if context.pix_fmt != "yuv420p":
@@ -100,6 +102,8 @@ def _unmet_by_packets(
 ) -> str:
     if any(packet.is_discard for packet in packets):
         return "an edit list hides frames"
+    if min((packet.pts for packet in packets if packet.pts is not None), default=1):
+        return "its first frame is not shown at time 0"
     if encoding.fps[0]:
         reason = _unmet_rate(packets, stream, Fraction(*encoding.fps))
         if reason:

@@ -12,9 +12,11 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     """Return the storage at `location`, a folder that need not exist yet.
 
     Raises:
-        ValueError: An address of a kind that this release does not serve.
+        ValueError: It is empty, or an address of a kind that this release does not serve.
     """
     text = os.fspath(location)
+    if not text:
+        raise ValueError("expected a location, got an empty one")
     if "://" in text:
         raise ValueError(f"{text}: expected a local folder; object storage is not served yet")
     return LocalStorage(text)

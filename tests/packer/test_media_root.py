@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from clipshards.packer.format.errors import MediaError
+from clipshards.packer.format.errors import MediaError, StorageError
 from clipshards.packer.media_root import MediaRoot
 
 
@@ -166,3 +166,11 @@ def test_file_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(os, "fstat", changed)
     with pytest.raises(MediaError, match=r"'a\.mp4': changed while it was read"):
         MediaRoot(root).read("a.mp4")
+
+
+def test_root_that_is_gone_is_no_missing_file(root: Path) -> None:
+    opened = MediaRoot(root)
+    root.rename(root.with_name("away"))
+    for look in (lambda: opened.read("a.mp4"), lambda: opened.names("sub")):
+        with pytest.raises(StorageError, match=r"the media root .* is gone"):
+            look()

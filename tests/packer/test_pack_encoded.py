@@ -217,7 +217,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"media": "fast", "fps": -1}, "fps -1: expected"),
     ({"media": "fast", "fps": float("nan")}, "fps nan: expected"),
     ({"media": "fast", "preset": "placebo"}, "preset 'placebo': expected one of"),
-    ({"media": "fast", "frame_table": "none"}, "encoded videos always get one"),
+    ({"media": "fast", "frame_table": "none"}, "videos that are not copied always get one"),
+    ({"media": "remux", "frame_table": "demux"}, "videos that are not copied always get one"),
+    ({"media": "intra", "gop": 2}, "recipe intra is of random-access points alone"),
 ]
 
 

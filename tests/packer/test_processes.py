@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from process_work import fall, square
+from process_work import compute, fall, square
 
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.processes import Outcome, run_tasks
@@ -78,3 +78,8 @@ def test_counters_can_be_watched() -> None:
 def test_wrong_numbers_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
         run(fall, ["a"], **options)
+
+
+def test_a_process_that_computes_is_not_taken_for_hung() -> None:
+    found = run(compute, [1.5], stall_s=0.4)
+    assert [(outcome.value, outcome.lost) for outcome in found] == [(1.5, "")]
