@@ -30,12 +30,29 @@ def plan_line(plan: "PlanSummary") -> str:
     return f"plan: {count_text(plan.samples, 'clip')} in {size}, {growth}"
 
 
-def print_plan(
-    plan: "PlanSummary", estimate: "Estimate", status: "Status | None", *, workers: int
-) -> None:
-    """Print what a pack command would make."""
+def print_plan(plan: "PlanSummary", status: "Status | None") -> None:
+    """Print what a pack command would make, as far as it is known without opening media."""
     click.echo(f"{count_text(plan.samples, 'sample')} in {count_text(plan.shards, 'shard')}")
-    pairs: list[tuple[str, object]] = [("media", bytes_text(plan.media_bytes))]
+    print_pairs(
+        [
+            ("media", bytes_text(plan.media_bytes)),
+            *((f"excluded by {option}", number) for option, number in plan.excluded.items()),
+        ]
+    )
+    if plan.rejects:
+        print_pairs([("rejects", f"{len(plan.rejects)} by the annotation alone:")])
+        print_rejects(plan.rejects)
+    if status is not None:
+        made = f"{status.shards_made} of {count_text(status.shards, 'shard')} made"
+        click.echo(f"there: this very job, {status.state}, {made}")
+    else:
+        click.echo("there: nothing of this split")
+    print_warnings((*plan.annotation_warnings, *plan.warnings))
+
+
+def print_estimate(plan: "PlanSummary", estimate: "Estimate", *, workers: int) -> None:
+    """Print what it would take, by some samples."""
+    pairs: list[tuple[str, object]] = []
     if estimate.bytes:
         media = plan.media_bytes
         growth = f", {estimate.bytes / media:.2f} times the media" if media else ""
@@ -45,28 +62,15 @@ def print_plan(
             ("size", f"about {bytes_text(estimate.bytes)}{growth}"),
             ("time", f"about {time} with {count_text(workers, 'worker')}, storage not counted"),
         ]
-    pairs += [(f"excluded by {option}", number) for option, number in plan.excluded.items()]
-    if plan.rejects:
-        pairs.append(("rejects", f"{len(plan.rejects)} by the annotation alone:"))
-        print_pairs(pairs)
-        print_rejects(plan.rejects)
-        pairs = []
     tried = count_text(estimate.tried, "sample")
     refused = f", {len(estimate.rejects)} of them cannot be packed:" if estimate.rejects else ""
-    pairs.append(("tried", f"{tried}{refused}"))
-    print_pairs(pairs)
+    print_pairs([*pairs, ("tried", f"{tried}{refused}")])
     for origin, message in estimate.rejects[:_REJECTS_SHOWN]:
         click.echo(f"    {printable(origin)}: {printable(message)}")
     if len(estimate.rejects) > _REJECTS_SHOWN:
         click.echo(f"    and {len(estimate.rejects) - _REJECTS_SHOWN} more")
     if len(estimate.rejects) == estimate.tried:
         click.echo("  not one of them can be packed: is --media-root right?")
-    if status is not None:
-        made = f"{status.shards_made} of {count_text(status.shards, 'shard')} made"
-        click.echo(f"there: this very job, {status.state}, {made}")
-    else:
-        click.echo("there: nothing of this split")
-    print_warnings((*plan.annotation_warnings, *plan.warnings))
 
 
 def print_part(report: "PartReport") -> None:

@@ -12,6 +12,7 @@ from clipshards.packer.format.errors import RejectsError
 from clipshards.tools.pack_options import ONLY_PLAN, Common
 from clipshards.tools.pack_report import (
     plan_line,
+    print_estimate,
     print_part,
     print_plan,
     print_rejects,
@@ -84,12 +85,14 @@ def run_pack(
 
 def _tell_plan(job: "Packing", common: Common) -> None:
     plan, status = job.plan(), job.standing()
+    if not common["as_json"]:
+        print_plan(plan, status)
     estimate = job.estimate()
     if common["as_json"]:
         value = asdict(plan) | {"estimate": asdict(estimate)}
         print_json(value | {"standing": None if status is None else asdict(status)})
     else:
-        print_plan(plan, estimate, status, workers=common["workers"] or _processors())
+        print_estimate(plan, estimate, workers=common["workers"] or _processors())
     if estimate.rejects or plan.rejects:
         raise click.exceptions.Exit(1)
 
