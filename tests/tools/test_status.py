@@ -225,3 +225,35 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
     assert f"({total - kept} of {total} shards made by this run)" in text
     assert verify(tmp_path / "out").whole
     assert tree(tmp_path / "out") == tree(clean)
+
+
+def test_the_end_of_a_job_array_is_like_ctrl_c(
+    command: Callable[[Path], Sequence[str]], clean: Path, run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "train"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clipshards.tools.cli", *command(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(folder.glob(".build/*.tar.json"))) < 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.001)
+        children = children_of(process.pid)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (143, "")
+    assert "Interrupted." in err
+    assert "Traceback" not in err, err
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "a process outlived the packing"
+        time.sleep(0.01)
+    assert list(folder.glob(".build/*.partial")) == []
+    assert run(*command(tmp_path / "out"))[0] == 0
+    assert tree(tmp_path / "out") == tree(clean)
