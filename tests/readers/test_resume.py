@@ -369,3 +369,10 @@ def test_loaders_can_be_dropped_at_any_moment(split: Split) -> None:
         loader: Loader = made(split).loader(workers=2)
         take(loader, stop)
         del loader
+
+
+def test_a_position_of_one_worker_is_not_taken_for_that_of_all(split: Split) -> None:
+    dataset = made(split)
+    dataset.load_state_dict(made(split).state_dict() | {"workers": 2, "worker": 1})
+    with pytest.raises(StateError, match="of 2 loader workers, here are 1"):
+        next(iter(dataset))
