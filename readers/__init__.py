@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
-    from clipshards.readers.data import Loader, ShardDataset, ShardMapDataset
+    from clipshards.readers.data import ShardDataset, ShardMapDataset
     from clipshards.readers.integrity import Finding, VerifyReport, verify
+    from clipshards.readers.loader import Loader
     from clipshards.readers.lookup import Lookup
     from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
     from clipshards.readers.rawframes import RawframesItem
@@ -34,7 +35,7 @@ _HOME = {
     "Concat": "mixing",
     "DenseClip": "clips",
     "Finding": "integrity",
-    "Loader": "data",
+    "Loader": "loader",
     "Lookup": "lookup",
     "RawframesItem": "rawframes",
     "ShardDataset": "data",

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any, get_args
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from clipshards.packer.format.errors import StateError
 from clipshards.readers.batches import Batches, BatchPosition, Tail
@@ -16,34 +16,12 @@ from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.epochs import Epochs, Repeat
 from clipshards.readers.items import ItemReader, Transform
+from clipshards.readers.loader import Loader, SharedPlace
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, derived_seed
 from clipshards.readers.ranks import check_ranks, find_ranks, has_process_group
 from clipshards.readers.split import Split
-
-
-class _SharedPlace:
-    """An epoch and a batch of it that loader processes see change."""
-
-    def __init__(self) -> None:
-        self._cell = torch.zeros(2, dtype=torch.int64)
-        self._share()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # What pickle and deepcopy make is no longer shared; what a spawned worker gets is.
-        self.__dict__.update(state)
-        self._share()
-
-    def _share(self) -> None:
-        self._cell.share_memory_()  # type: ignore[no-untyped-call]
-
-    def get(self) -> tuple[int, int]:
-        epoch, batch = self._cell.tolist()
-        return epoch, batch
-
-    def set(self, epoch: int, batch: int) -> None:
-        self._cell.copy_(torch.tensor([epoch, batch]))
 
 
 class ShardDataset(IterableDataset[dict[str, Any]]):
@@ -150,7 +128,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         # Epoch and batch that the next iteration begins with. Workers that outlive an epoch see
         # what comes next in shared memory; a new one goes by what was set when it was started.
         self._begin = (0, 0)
-        self._shared = _SharedPlace()
+        self._shared = SharedPlace()
         self._iterated_by = 0
         # Of this process: what comes behind what was handed out last, and where a worker's own
         # state goes on.
@@ -337,7 +315,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         self._find_ranks()
         return self.__dict__
 
-    def loader(self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False) -> "Loader":
+    def loader(self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False) -> Loader:
         """Return what yields the batches of one epoch after the other, see `Loader`.
 
         Args:
@@ -347,110 +325,6 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             pin_memory: Put tensors into page-locked memory, for copies to a GPU.
         """
         return Loader(self, workers=workers, prefetch=prefetch, pin_memory=pin_memory)
-
-
-class Loader:
-    """Batches of a `ShardDataset`, epoch by epoch, from loader processes that stay.
-
-    Each iteration gives one epoch: the one that was set, else the one after the last. While
-    it ends, the first batches of the next are already made. A state says what was handed
-    out, whatever the workers have prepared.
-    """
-
-    def __init__(
-        self, dataset: ShardDataset, *, workers: int, prefetch: int, pin_memory: bool
-    ) -> None:
-        self.dataset = dataset
-        self._stream = _Stream(dataset)
-        self._options: dict[str, Any] = {
-            "batch_size": None,
-            "num_workers": workers,
-            "prefetch_factor": prefetch if workers else None,
-            "persistent_workers": workers > 0,
-            "pin_memory": pin_memory,
-        }
-        self._batches = DataLoader(self._stream, **self._options)
-        self._running: Iterator[dict[str, Any]] | None = None
-        # What the running stream gives next.
-        self._coming: tuple[int, int] = (-1, 0)
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch of this rank."""
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the batches of one epoch, or what a loaded state left of it."""
-        dataset = self.dataset
-        epoch, batch = dataset._start()
-        count = dataset._batches.count_of(*dataset._ranks)
-        while count is None or batch < count:
-            made = self._take(epoch, batch)
-            batch += 1
-            if batch == count:
-                self._coming = (epoch + 1, 0)
-                self._go_on(epoch)
-            else:
-                self._coming = (epoch, batch)
-            dataset._next = (epoch, batch)
-            yield made
-        self._go_on(epoch)
-        dataset._end(epoch, batch)
-
-    def _take(self, epoch: int, batch: int) -> dict[str, Any]:
-        """Return a batch from the running stream, or from a new one that begins with it."""
-        if self._running is None or self._coming != (epoch, batch):
-            self._stream.begin.set(epoch, batch)
-            self._running = iter(self._batches)
-        try:
-            made = next(self._running)
-            if made["position"][:2] != (epoch, batch):
-                raise RuntimeError(
-                    f"expected batch {batch} of epoch {epoch}, a worker gave {made['position']}"
-                )
-        except BaseException:
-            # Workers may be gone, or go on behind batches that are lost: take new ones. The old
-            # ones end now: what the garbage collector ends later, it waits 5 s each for.
-            shutdown = getattr(self._running, "_shutdown_workers", None)
-            self._running = None
-            if shutdown is not None:
-                shutdown()
-            self._batches = DataLoader(self._stream, **self._options)
-            raise
-        return made
-
-    def _go_on(self, epoch: int) -> None:
-        """Let the next epoch follow, unless another one was set or a state loaded."""
-        if self.dataset._begin == (epoch, 0):
-            self.dataset._go_to(epoch + 1, 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the run, behind the last batch that was handed out."""
-        return self.dataset.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `ShardDataset.load_state_dict`."""
-        self.dataset.load_state_dict(state)
-
-
-class _Stream(IterableDataset[dict[str, Any]]):
-    """The batches of all epochs, one epoch behind the other."""
-
-    def __init__(self, dataset: ShardDataset) -> None:
-        self._dataset = dataset
-        self.begin = _SharedPlace()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        epoch, batch = self.begin.get()
-        batch += first
-        dataset = self._dataset
-        count = dataset._batches.count_of(*dataset._ranks)
-        while count != 0:
-            while count is not None and batch >= count:
-                epoch, batch = epoch + 1, batch - count
-            yield dataset.read_batch(epoch, batch)
-            batch += step
 
 
 def _readers(

@@ -22,17 +22,29 @@ def videos() -> list[VideoRecord]:
     return [VideoRecord(name, (number,)) for number, name in enumerate(names)]
 
 
-def skeletons() -> list[SkeletonRecord]:
+def skeletons(
+    count: int = 40,
+    *,
+    shape: tuple[int, int, int] = (9, 17, 2),
+    dtype: type = np.float16,
+    classes: int = 3,
+) -> list[SkeletonRecord]:
+    """Return skeletons of one person, no two alike; the shape is frames, joints, coordinates."""
     rng = np.random.default_rng(0)
     return [
         SkeletonRecord(
             id=f"s{number}",
-            total_frames=9,
-            keypoint=rng.random((1, 9, 17, 2)).astype(np.float16),
-            labels=(number % 3,),
+            total_frames=shape[0],
+            keypoint=rng.random((1, *shape)).astype(dtype),
+            labels=(number % classes,),
         )
-        for number in range(40)
+        for number in range(count)
     ]
+
+
+def small_skeletons(count: int) -> list[SkeletonRecord]:
+    """Return skeletons of six frames and four classes, in single precision."""
+    return skeletons(count, shape=(6, 5, 2), dtype=np.float32, classes=4)
 
 
 def moments(folder: Path) -> AvaCsv:

@@ -13,6 +13,7 @@ from typing import Any
 import makers
 import numpy as np
 import pytest
+from pack_inputs import skeletons, videos
 from PIL import Image
 
 from clipshards.packer import (
@@ -26,7 +27,6 @@ from clipshards.packer import (
     RawframesRecord,
     Recipe,
     RejectsError,
-    SkeletonRecord,
     VideoRecord,
     finish_split,
     pack,
@@ -76,24 +76,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = {f"{video}.mp4,{n:04d}": np.ones((1, 5)) for video in range(4) for n in (3, 9, 15)}
     (folder / "proposals.pkl").write_bytes(pickle.dumps(found))
     return folder
-
-
-def videos() -> list[VideoRecord]:
-    names = [f"{number}.mp4" for number in range(12)] + ["broken.mp4", "gone.mp4"]
-    return [VideoRecord(name, (number,)) for number, name in enumerate(names)]
-
-
-def skeletons() -> list[SkeletonRecord]:
-    rng = np.random.default_rng(0)
-    return [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=9,
-            keypoint=rng.random((1, 9, 17, 2)).astype(np.float16),
-            labels=(number % 3,),
-        )
-        for number in range(40)
-    ]
 
 
 def folders() -> list[RawframesRecord]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from pack_inputs import small_skeletons
 
-from clipshards.packer import SkeletonRecord, pack
+from clipshards.packer import pack
 from clipshards.readers import DenseClip, ShardDataset, open_dataset
 
 ITEMS = 147
@@ -72,18 +72,8 @@ class Plan:
 @pytest.fixture(scope="module")
 def location(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small split; each item's keypoints tell it, and the frames chosen, apart."""
-    rng = np.random.default_rng(0)
-    records = [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=6,
-            keypoint=rng.random((1, 6, 5, 2)).astype(np.float32),
-            labels=(number % 4,),
-        )
-        for number in range(ITEMS)
-    ]
     out = tmp_path_factory.mktemp("set")
-    pack(records, out, split="train", shard_size=30_000)
+    pack(small_skeletons(ITEMS), out, split="train", shard_size=30_000)
     assert len(open_dataset(out).manifest.shards) > 5
     return out
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pack_inputs import skeletons
 
-from clipshards.packer import SkeletonRecord, pack
+from clipshards.packer import pack
 
 # Runs some epochs one way and prints what the process and its children have after each.
 PROGRAM = """
@@ -96,18 +97,13 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def location(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = np.random.default_rng(0)
-    records = [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=60,
-            keypoint=rng.random((1, 60, 17, 2)).astype(np.float32),
-            labels=(number % 4,),
-        )
-        for number in range(200)
-    ]
     out = tmp_path_factory.mktemp("set")
-    pack(records, out, split="train", shard_size=300_000)
+    pack(
+        skeletons(200, shape=(60, 17, 2), dtype=np.float32, classes=4),
+        out,
+        split="train",
+        shard_size=300_000,
+    )
     return out
 
 

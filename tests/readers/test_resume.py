@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pack_inputs import small_skeletons
 from torch.utils.data import DataLoader
 
 from clipshards.packer import SkeletonRecord, StateError, UnsupportedVersionError, pack
 from clipshards.readers import ShardDataset, Split, open_dataset
-from clipshards.readers.data import Loader
+from clipshards.readers.loader import Loader
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
@@ -27,18 +28,8 @@ Seen = list[tuple[str, float, bool]]
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    rng = np.random.default_rng(0)
-    records = [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=6,
-            keypoint=rng.random((1, 6, 5, 2)).astype(np.float32),
-            labels=(number % 4,),
-        )
-        for number in range(ITEMS)
-    ]
     out = tmp_path_factory.mktemp("set")
-    pack(records, out, split="train", shard_size=15_000)
+    pack(small_skeletons(ITEMS), out, split="train", shard_size=15_000)
     opened = open_dataset(out)
     assert len(opened.manifest.shards) > 5
     return opened

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from pack_inputs import small_skeletons
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from clipshards.packer import SkeletonRecord, pack
+from clipshards.packer import pack
 from clipshards.readers import DenseClip, ShardDataset, Split, open_dataset
 
 pytestmark = [
@@ -46,24 +46,11 @@ if __name__ == "__main__":
             print(*batch["position"][:2], *batch["key"], flush=True)
 """
 
-# Prints what another number of workers makes of a state. Never tidies up: torchdata waits long for
-# the workers of an iterator that did not come to be.
-
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    rng = np.random.default_rng(0)
-    records = [
-        SkeletonRecord(
-            id=f"s{number}",
-            total_frames=6,
-            keypoint=rng.random((1, 6, 5, 2)).astype(np.float32),
-            labels=(number % 4,),
-        )
-        for number in range(ITEMS)
-    ]
     out = tmp_path_factory.mktemp("set")
-    pack(records, out, split="train", shard_size=15_000)
+    pack(small_skeletons(ITEMS), out, split="train", shard_size=15_000)
     return open_dataset(out)
 
 
