@@ -1,7 +1,6 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
 import operator
-import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, get_args
@@ -9,14 +8,14 @@ from typing import Any, get_args
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from clipshards.packer.format.errors import StateError
 from clipshards.readers.batches import Batches, BatchPosition, Tail
-from clipshards.readers.checkpoint import Resume, make_state, read_state
+from clipshards.readers.checkpoint import make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
+from clipshards.readers.cursor import Cursor
 from clipshards.readers.epochs import Epochs, Repeat
 from clipshards.readers.items import ItemReader, Transform
-from clipshards.readers.loader import Loader, SharedPlace
+from clipshards.readers.loader import Loader
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, derived_seed
@@ -125,15 +124,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             "tail": tail,
             "global_batch": global_batch,
         }
-        # Epoch and batch that the next iteration begins with. Workers that outlive an epoch see
-        # what comes next in shared memory; a new one goes by what was set when it was started.
-        self._begin = (0, 0)
-        self._shared = SharedPlace()
-        self._iterated_by = 0
-        # Of this process: what comes behind what was handed out last, and where a worker's own
-        # state goes on.
-        self._next: tuple[int, int] | None = None
-        self._own: Resume | None = None
+        self._cursor = Cursor()
 
     @property
     def batch_size(self) -> int:
@@ -143,7 +134,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration gives, counted from 0."""
-        return self._begin[0]
+        return self._cursor.begin[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives; call it before each.
@@ -155,9 +146,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """
         if not 0 <= operator.index(epoch) < 2**31:
             raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
-        self._next = None
+        self._cursor.next = None
         if epoch != self.epoch:
-            self._go_to(epoch, 0)
+            self._cursor.go_to(epoch, 0)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch of this rank.
@@ -177,28 +168,13 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         return self._iterate(None if get_worker_info() is None else self._start())
 
     def _start(self) -> tuple[int, int]:
-        """Return epoch and batch that an iteration of this process begins with."""
         self._find_ranks()
-        worker = get_worker_info()
-        if worker is None:
-            epoch, batch = self._begin
-            self._go_to(epoch, 0)
-        else:
-            first = self._iterated_by != os.getpid()
-            epoch, batch = self._begin if first else self._shared.get()
-            batch += worker.id
-            self._iterated_by = os.getpid()
-        if self._own is not None:
-            step = 1 if worker is None else worker.num_workers
-            if self._own.workers != step:
-                raise StateError(
-                    f"the position is of {self._own.workers} loader workers, here are {step}; "
-                    "positions of dataset.loader() go on with any number"
-                )
-            epoch, batch = self._own.epoch, self._own.batch
-            self._own = None
-        self._next = (epoch, batch)
-        return epoch, batch
+        return self._cursor.start()
+
+    def _counts(self) -> tuple[int | None, int | None]:
+        """Return the batches of an epoch of this rank, and of all."""
+        self._find_ranks()
+        return self._batches.count_of(*self._ranks), self._batches.count
 
     def _iterate(self, start: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
         epoch, batch = start or self._start()
@@ -207,10 +183,10 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         while count is None or batch < count:
             made = self.read_batch(epoch, batch)
             batch += 1 if worker is None else worker.num_workers
-            self._next = (epoch, batch)
+            self._cursor.next = (epoch, batch)
             yield made
         if worker is None:
-            self._end(epoch, batch)
+            self._cursor.end(epoch, batch, self._batches.count or 0)
 
     def read_batch(self, epoch: int, batch: int) -> dict[str, Any]:
         """Return this rank's share of one batch of an epoch, whatever was read before.
@@ -250,10 +226,10 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         `state_after`, or `loader()`.
         """
         worker = get_worker_info()
-        epoch, batch = self._next or self._begin
+        epoch, batch = self._cursor.next or self._cursor.begin
         if worker is None:
             return self._state_at(epoch, batch)
-        if self._next is None:
+        if self._cursor.next is None:
             batch += worker.id
         return make_state(
             self._identity, epoch, batch, worker=worker.id, workers=worker.num_workers
@@ -279,21 +255,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             StateError: The state is of other data or another order, or none at all.
             UnsupportedVersionError: A later release made it.
         """
-        resume = read_state(state, self._identity)
-        self._next = None
-        if resume.workers:
-            self._own = resume
-        else:
-            self._go_to(resume.epoch, resume.batch)
-
-    def _go_to(self, epoch: int, batch: int) -> None:
-        self._begin = (epoch, batch)
-        self._shared.set(epoch, batch)
-
-    def _end(self, epoch: int, batch: int) -> None:
-        """Note that an iteration of this process is over, unless it was sent elsewhere since."""
-        if self._next == (epoch, batch):
-            self._next = (epoch, self._batches.count or 0)
+        self._cursor.resume(read_state(state, self._identity))
 
     def _find_ranks(self) -> None:
         """Look again: the process group may have come after the data set."""
@@ -324,7 +286,14 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             prefetch: Batches that each worker prepares ahead.
             pin_memory: Put tensors into page-locked memory, for copies to a GPU.
         """
-        return Loader(self, workers=workers, prefetch=prefetch, pin_memory=pin_memory)
+        return Loader(
+            self,
+            self._cursor,
+            self._counts,
+            workers=workers,
+            prefetch=prefetch,
+            pin_memory=pin_memory,
+        )
 
 
 def _readers(

@@ -1,38 +1,14 @@
 """Loader processes that stay, epoch after epoch, and what was handed out of what they made."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from clipshards.readers.cursor import Cursor, SharedPlace
 
 if TYPE_CHECKING:
     from clipshards.readers.data import ShardDataset
-
-
-class SharedPlace:
-    """An epoch and a batch of it that loader processes see change."""
-
-    def __init__(self) -> None:
-        self._cell = torch.zeros(2, dtype=torch.int64)
-        self._share()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # What pickle and deepcopy make is no longer shared; what a spawned worker gets is.
-        self.__dict__.update(state)
-        self._share()
-
-    def _share(self) -> None:
-        self._cell.share_memory_()  # type: ignore[no-untyped-call]
-
-    def get(self) -> tuple[int, int]:
-        """Return epoch and batch."""
-        epoch, batch = self._cell.tolist()
-        return epoch, batch
-
-    def set(self, epoch: int, batch: int) -> None:
-        """Change both."""
-        self._cell.copy_(torch.tensor([epoch, batch]))
 
 
 class Loader:
@@ -44,9 +20,29 @@ class Loader:
     """
 
     def __init__(
-        self, dataset: "ShardDataset", *, workers: int, prefetch: int, pin_memory: bool
+        self,
+        dataset: "ShardDataset",
+        cursor: Cursor,
+        counts: Callable[[], tuple[int | None, int | None]],
+        *,
+        workers: int,
+        prefetch: int,
+        pin_memory: bool,
     ) -> None:
+        """See `ShardDataset.loader`.
+
+        Args:
+            dataset: Makes the batches.
+            cursor: Of the data set.
+            counts: Returns the batches of an epoch of this rank, and of all; None where an
+                epoch does not end. Raises what `ShardDataset.__iter__` raises of ranks.
+            workers: Loader processes.
+            prefetch: Batches that each prepares ahead.
+            pin_memory: As for DataLoader.
+        """
         self.dataset = dataset
+        self._cursor = cursor
+        self._counts = counts
         self._stream = _Stream(dataset)
         self._options: dict[str, Any] = {
             "batch_size": None,
@@ -66,9 +62,10 @@ class Loader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of one epoch, or what a loaded state left of it."""
-        dataset = self.dataset
-        epoch, batch = dataset._start()
-        count = dataset._batches.count_of(*dataset._ranks)
+        cursor = self._cursor
+        count, of_all = self._counts()
+        self._stream.count = count
+        epoch, batch = cursor.start()
         while count is None or batch < count:
             made = self._take(epoch, batch)
             batch += 1
@@ -77,10 +74,10 @@ class Loader:
                 self._go_on(epoch)
             else:
                 self._coming = (epoch, batch)
-            dataset._next = (epoch, batch)
+            cursor.next = (epoch, batch)
             yield made
         self._go_on(epoch)
-        dataset._end(epoch, batch)
+        cursor.end(epoch, batch, of_all or 0)
 
     def _take(self, epoch: int, batch: int) -> dict[str, Any]:
         """Return a batch from the running stream, or from a new one that begins with it."""
@@ -106,8 +103,8 @@ class Loader:
 
     def _go_on(self, epoch: int) -> None:
         """Let the next epoch follow, unless another one was set or a state loaded."""
-        if self.dataset._begin == (epoch, 0):
-            self.dataset._go_to(epoch + 1, 0)
+        if self._cursor.begin == (epoch, 0):
+            self._cursor.go_to(epoch + 1, 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, behind the last batch that was handed out."""
@@ -123,6 +120,8 @@ class _Stream(IterableDataset[dict[str, Any]]):
 
     def __init__(self, dataset: "ShardDataset") -> None:
         self._dataset = dataset
+        self.count: int | None = 0
+        """Batches of an epoch; None where it does not end."""
         self.begin = SharedPlace()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -130,10 +129,9 @@ class _Stream(IterableDataset[dict[str, Any]]):
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         epoch, batch = self.begin.get()
         batch += first
-        dataset = self._dataset
-        count = dataset._batches.count_of(*dataset._ranks)
+        count = self.count
         while count != 0:
             while count is not None and batch >= count:
                 epoch, batch = epoch + 1, batch - count
-            yield dataset.read_batch(epoch, batch)
+            yield self._dataset.read_batch(epoch, batch)
             batch += step

@@ -83,6 +83,7 @@ OUTSIDE = {
     "torch": [
         "clipshards.readers.data",
         "clipshards.readers.collate",
+        "clipshards.readers.cursor",
         "clipshards.readers.loader",
         "clipshards.readers.mmengine_order",
         "clipshards.readers.ranks",
