@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         VideoRecord,
     )
     from clipshards.packer.reports import PackReport, PartReport, PlanSummary
+    from clipshards.packer.status import Status
+    from clipshards.packer.trial import Estimate
 
 _ERRORS = "clipshards.packer.format.errors"
 _HOME = {
@@ -63,6 +65,7 @@ _HOME = {
     "CorruptShardError": _ERRORS,
     "DatasetError": _ERRORS,
     "DecodeError": _ERRORS,
+    "Estimate": "clipshards.packer.trial",
     "Excluded": "clipshards.packer.records",
     "FormatError": _ERRORS,
     "FrameRange": "clipshards.packer.records",
@@ -85,6 +88,7 @@ _HOME = {
     "SkeletonFile": "clipshards.packer.annotations.skeleton_file",
     "SkeletonRecord": "clipshards.packer.records",
     "StateError": _ERRORS,
+    "Status": "clipshards.packer.status",
     "StorageError": _ERRORS,
     "UnsupportedVersionError": _ERRORS,
     "VideoList": "clipshards.packer.annotations.video_list",
@@ -106,6 +110,7 @@ __all__ = [
     "CorruptShardError",
     "DatasetError",
     "DecodeError",
+    "Estimate",
     "Excluded",
     "FormatError",
     "FrameRange",
@@ -128,6 +133,7 @@ __all__ = [
     "SkeletonFile",
     "SkeletonRecord",
     "StateError",
+    "Status",
     "StorageError",
     "UnsupportedVersionError",
     "VideoList",

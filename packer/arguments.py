@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import get_args
+from typing import SupportsIndex, get_args
 
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.errors import MediaError
@@ -14,24 +14,32 @@ from clipshards.packer.records import VideoRecord
 from clipshards.packer.samples.video import video_part
 
 
-def whole_numbers(
-    shard_size: int, seed: int | None, max_rejects: int | None
-) -> tuple[int, int | None, int | None]:
-    """Return the three as plain integers, so that 2 and numpy's 2 are the same request."""
+def check_shard_size(shard_size: SupportsIndex) -> int:
+    """Return a plain integer of at least 1, so that 2 and numpy's 2 are the same request."""
+    number = _whole(shard_size, "shard_size")
+    if number < 1:
+        raise ValueError(f"shard_size {number}: expected at least 1 byte")
+    return number
+
+
+def check_seed(seed: SupportsIndex | None) -> int | None:
+    """Return a plain integer, or None for the order of the annotation."""
+    return None if seed is None else _whole(seed, "seed")
+
+
+def check_max_rejects(max_rejects: SupportsIndex) -> int:
+    """Return a plain integer of at least 0."""
+    number = _whole(max_rejects, "max_rejects")
+    if number < 0:
+        raise ValueError(f"max_rejects {number}: expected at least 0")
+    return number
+
+
+def _whole(value: SupportsIndex, name: str) -> int:
     try:
-        shard_size = operator.index(shard_size)
-        seed = None if seed is None else operator.index(seed)
-        max_rejects = None if max_rejects is None else operator.index(max_rejects)
+        return operator.index(value)
     except TypeError as exc:
-        raise TypeError(
-            "expected whole numbers, got "
-            f"shard_size={shard_size!r}, seed={seed!r}, max_rejects={max_rejects!r}"
-        ) from exc
-    if shard_size < 1:
-        raise ValueError(f"shard_size {shard_size}: expected at least 1 byte")
-    if max_rejects is not None and max_rejects < 0:
-        raise ValueError(f"max_rejects {max_rejects}: expected at least 0")
-    return shard_size, seed, max_rejects
+        raise TypeError(f"{name}: expected a whole number, got {value!r}") from exc
 
 
 def label_mode(records: object, labels: LabelMode | None) -> LabelMode:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from clipshards.packer.arguments import check_max_rejects
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.checksums import sha256_hex
-from clipshards.packer.format.errors import NotFoundError, PlanError, RejectsError
+from clipshards.packer.format.errors import NotFoundError, PlanError, RejectsError, StorageError
 from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
@@ -28,7 +29,7 @@ from clipshards.packer.plan import Plan
 from clipshards.packer.receipts import Receipt, load_receipts, warnings_of
 from clipshards.packer.records import Reject
 from clipshards.packer.reports import PackReport
-from clipshards.packer.standing import stored_plan
+from clipshards.packer.standing import stored_manifest, stored_plan
 from clipshards.packer.storage import Storage, open_storage
 
 _SHOWN = 3
@@ -58,27 +59,40 @@ def finish_split(
     started = time.monotonic()
     storage = open_storage(out)
     check_split(split)
+    if max_rejects is not None:
+        max_rejects = check_max_rejects(max_rejects)
     notes = Notes((), {}, 0, ())
     receipts: list[Receipt] = []
-    name = f"{split}/{MANIFEST_NAME}"
-    if storage.size(name) is not None:
-        manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-        rejects = read_rejects(storage, manifest)
+    manifest = stored_manifest(storage, split)
+    if manifest is None:
+        try:
+            plan, notes, receipts = _all_made(storage, split)
+            manifest, rejects = close_split(storage, plan, notes, receipts, max_rejects)
+        except (StorageError, PlanError):
+            # Somebody else can have finished it in the meantime.
+            manifest = stored_manifest(storage, split)
+            if manifest is None:
+                raise
+            rejects = read_rejects(storage, manifest)
     else:
-        plan = stored_plan(storage, split)
-        if plan is None:
-            raise NotFoundError(f"{storage.url}/{split}: no split and no plan of one stands here")
-        receipts, missing = load_receipts(storage, plan)
-        if missing:
-            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-            raise PlanError(
-                f"{storage.url}/{split}: {len(missing)} of {len(plan.shards)} shards are not made "
-                f"yet: {', '.join(missing[:_SHOWN])}{more}; run the parts that make them"
-            )
-        notes = load_notes(storage, plan)
-        manifest, rejects = close_split(storage, plan, notes, receipts, max_rejects)
+        rejects = read_rejects(storage, manifest)
     settle(storage, manifest)
     return report_on(storage, manifest, notes, receipts, rejects, made=0, started=started)
+
+
+def _all_made(storage: Storage, split: str) -> tuple[Plan, Notes, list[Receipt]]:
+    """Return what stands of a split whose shards are all made."""
+    plan = stored_plan(storage, split)
+    if plan is None:
+        raise NotFoundError(f"{storage.url}/{split}: no split and no plan of one stands here")
+    receipts, missing = load_receipts(storage, plan)
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise PlanError(
+            f"{storage.url}/{split}: {len(missing)} of {len(plan.shards)} shards are not made "
+            f"yet: {', '.join(missing[:_SHOWN])}{more}; run the parts that make them"
+        )
+    return plan, load_notes(storage, plan), receipts
 
 
 def close_split(
@@ -105,20 +119,17 @@ def close_split(
         [*notes.rejects, *(row for receipt in receipts for row in receipt.rejects)],
         key=lambda row: row.ordinal,
     )
-    try:
-        check_rejects(
-            rejects,
-            max_rejects,
-            plan.entries,
-            "no manifest was written, the finished shards are kept. Mend the media and run the "
-            "same command again, or allow more rejects; another annotation or option needs "
-            f"a new plan (--replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
-        )
-    except RejectsError:
-        _write_rejects(storage, split, rejects)
-        raise
+    lines = encode_rejects(rejects)
+    storage.put(f"{split}/{REJECTS_NAME}", lines, staging=f"{split}/{BUILD_FOLDER}")
+    check_rejects(
+        rejects,
+        max_rejects,
+        plan.entries,
+        "no manifest was written, the finished shards are kept. Mend the media and run the "
+        "same command again, or allow more rejects; another annotation or option needs "
+        f"a new plan (--replan). All reasons are in {storage.url}/{split}/{REJECTS_NAME}",
+    )
     labels: LabelMode = plan.request["labels"]
-    lines = _write_rejects(storage, split, rejects)
     manifest = Manifest(
         task=plan.request["task"],
         split=split,
@@ -234,13 +245,6 @@ def rejects_of_entries(split: str, entries: Sequence[Entry]) -> list[RejectRow]:
         for entry in entries
         if isinstance(entry.value, Reject)
     ]
-
-
-def _write_rejects(storage: Storage, split: str, rejects: Sequence[RejectRow]) -> bytes:
-    """Write `rejects.jsonl`; return its bytes."""
-    lines = encode_rejects(rejects)
-    storage.put(f"{split}/{REJECTS_NAME}", lines, staging=f"{split}/{BUILD_FOLDER}")
-    return lines
 
 
 def settle(storage: Storage, manifest: Manifest) -> None:

@@ -1,42 +1,24 @@
 """Packing a split: records -> plan -> shards -> manifest."""
 
+import operator
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from clipshards.packer.arguments import (
-    class_names_of,
-    label_mode,
-    warnings_of_records,
-    whole_numbers,
-)
+from clipshards.packer.arguments import check_max_rejects
 from clipshards.packer.engines.local import LocalEngine
-from clipshards.packer.entries import check_entries
-from clipshards.packer.finish import (
-    check_rejects,
-    close_split,
-    read_rejects,
-    rejects_of_entries,
-    report_on,
-    settle,
-)
-from clipshards.packer.format.errors import AnnotationError, PlanError, StorageError
+from clipshards.packer.finish import close_split, read_rejects, report_on, settle
+from clipshards.packer.format.errors import PlanError, StorageError
 from clipshards.packer.format.manifest import LabelMode, Manifest
-from clipshards.packer.format.names import check_split
-from clipshards.packer.labels import LabelRule
-from clipshards.packer.making import Engine, Job, Progress, make_shards
-from clipshards.packer.media_bytes import expect, families, growth_warning
-from clipshards.packer.media_root import MediaRoot
+from clipshards.packer.making import Engine, Progress, make_shards
 from clipshards.packer.notes import Notes, load_notes, store_notes
-from clipshards.packer.plan import Plan, Request, digest_of_entries, make_plan
+from clipshards.packer.plan import Plan
+from clipshards.packer.prepared import Prepared
 from clipshards.packer.receipts import Receipt, load_receipts
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import Excluded, Record, Reject
 from clipshards.packer.reports import PackReport, PartReport, PlanSummary
-from clipshards.packer.samples.base import Material
 from clipshards.packer.standing import (
     discard,
     finished_split,
@@ -44,7 +26,7 @@ from clipshards.packer.standing import (
     settled_plan,
     unfinished_plan,
 )
-from clipshards.packer.status import SignsOfLife, Status, read_status
+from clipshards.packer.status import SignsOfLife, Status, status_of
 from clipshards.packer.storage import open_storage
 from clipshards.packer.trial import Estimate, try_samples
 
@@ -71,7 +53,6 @@ class Packing:
         max_rejects: Rejects up to which the manifest is still written; default: the
             greater of 10 and 1 % of the entries.
         allow_outside: Let record paths lead out of the media root.
-        warnings: What is to be said of the records beside what `records.warnings` says.
 
     Raises:
         ValueError, TypeError: An argument is out of range, or of another type.
@@ -93,62 +74,27 @@ class Packing:
         shard_size: int = DEFAULT_SHARD_SIZE,
         max_rejects: int | None = None,
         allow_outside: bool = False,
-        warnings: Sequence[str] = (),
     ) -> None:
-        check_split(split)
-        shard_size, seed, self._max_rejects = whole_numbers(shard_size, seed, max_rejects)
-        rule = LabelRule(label_mode(records, labels), class_names_of(records, class_names))
-        kind, entries = check_entries(records, rule)
-        self.entries = sum(entry.entries for entry in entries)
-        """Entries of the annotation."""
-        if not self.entries:
-            raise AnnotationError("expected at least one record, got none")
-        self._unusable = rejects_of_entries(split, entries)
-        check_rejects(
-            self._unusable,
-            self._max_rejects,
-            self.entries,
-            "nothing was packed; mend the annotation",
-        )
-        if kind is not None and rule.mode not in kind.label_modes:
-            if labels is not None:
-                raise ValueError(
-                    f"labels {labels!r}: {kind.task} takes {' or '.join(kind.label_modes)}"
-                )
-            rule = LabelRule(kind.label_modes[0], rule.class_names)
-        if kind is None:
-            first = self._unusable[0].message if self._unusable else ""
-            rejected = f" or rejected, the first: {first}" if first else ""
-            raise AnnotationError(f"all {self.entries} entries are excluded by options{rejected}")
-        recipe = recipe or Recipe()
-        recipe.check_task(kind.task)
-        self._kind = kind
-        self._planned = {
-            entry.ordinal: entry
-            for entry in entries
-            if not isinstance(entry.value, Reject | Excluded)
-        }
-        self._excluded = Counter(
-            entry.value.option for entry in entries if isinstance(entry.value, Excluded)
-        )
-        self._request = Request(
+        self._max_rejects = None if max_rejects is None else check_max_rejects(max_rejects)
+        self._prepared = Prepared(
+            records,
             split=split,
-            task=kind.task,
-            optional=kind.optional(entry.value for entry in self._planned.values()),
-            labels=rule.mode,
-            class_names=rule.class_names,
+            media_root=media_root,
+            labels=labels,
+            class_names=class_names,
             recipe=recipe,
             seed=seed,
             shard_size=shard_size,
+            max_rejects=self._max_rejects,
             allow_outside=allow_outside,
-            records_digest=digest_of_entries(entries),
         )
-        self._warnings = (
-            *warnings,
-            *warnings_of_records(records, self._planned, self._request.recipe),
-        )
-        self._media_folder = media_root
+        self._request = self._prepared.request
         self._storage = open_storage(out)
+
+    @property
+    def entries(self) -> int:
+        """Entries of the annotation."""
+        return self._prepared.entries
 
     def plan(self) -> PlanSummary:
         """Return what the job comes to, from what can be seen without opening media.
@@ -158,7 +104,7 @@ class Packing:
         Raises:
             ValueError: There is no such media root.
         """
-        return self._make_plan(self._media_root())[2]
+        return self._prepared.plan()[2]
 
     def estimate(self, *, limit_s: float = 20.0) -> Estimate:
         """Return what the job will take, by a few samples that are made and thrown away.
@@ -171,9 +117,9 @@ class Packing:
         Raises:
             ValueError: There is no such media root.
         """
-        root = self._media_root()
-        expected = expect(self._kind, self._planned, root, self._request.recipe)
-        return try_samples(self._job(root, "0" * 64), self._planned, expected, limit_s=limit_s)
+        prepared = self._prepared
+        job = prepared.job(self._storage, "0" * 64)
+        return try_samples(job, prepared.planned, prepared.expected(), limit_s=limit_s)
 
     def standing(self) -> Status | None:
         """Return how far this very job has come at its location; None where nothing stands.
@@ -182,11 +128,10 @@ class Packing:
             PlanError: A plan or split of another request stands there.
             FormatError, StorageError: As for `run`.
         """
-        if finished_split(self._storage, self._request) is None:
-            plan = unfinished_plan(self._storage, self._request)
-            if plan is None:
-                return None
-        return read_status(self._storage.url, split=self._request.split)
+        storage, request = self._storage, self._request
+        if finished_split(storage, request) is None and unfinished_plan(storage, request) is None:
+            return None
+        return status_of(storage, request.split)
 
     def run(
         self,
@@ -223,10 +168,11 @@ class Packing:
             RejectsError: Too many rejects, or nothing but rejects; there is no manifest.
             StorageError: The location cannot be written.
             WorkerError: Worker processes died over one shard, again and again.
+            RuntimeError: Processes cannot begin, as in a script that is not guarded.
         """
         started = time.monotonic()
         manifest = self._standing(replan=replan, retry_rejects=retry_rejects)
-        notes, made = self._notes(0), 0
+        notes, made = self._prepared.notes(0), 0
         receipts: list[Receipt] = []
         if manifest is None:
             try:
@@ -273,6 +219,7 @@ class Packing:
             PlanError, FormatError, StorageError, WorkerError: As for `run`.
         """
         started = time.monotonic()
+        part, parts = int(operator.index(part)), int(operator.index(parts))
         if not 1 <= part <= parts:
             raise ValueError(f"part {part}/{parts}: expected 1/N to N/N")
         storage = self._storage
@@ -283,7 +230,8 @@ class Packing:
         if manifest is None:
             try:
                 plan, _, receipts, made = self._make((part, parts), engine, planning, progress)
-                missing = load_receipts(storage, plan)[1]
+                known = {receipt.entry.name for receipt in receipts}
+                missing = load_receipts(storage, plan, skip=known)[1]
             except (StorageError, PlanError):
                 # The split can have been finished in the meantime.
                 manifest = finished_split(storage, self._request)
@@ -313,22 +261,23 @@ class Packing:
         storage, request = self._storage, self._request
         if replan:
             # Nothing is thrown away for a request that cannot be carried out.
-            self._media_root()
+            self._prepared.media_root()
             discard(storage, request.split)
         manifest = finished_split(storage, request)
         if manifest is None or not retry_rejects:
             return manifest
         rejects = read_rejects(storage, manifest)
-        if not {row.ordinal for row in rejects} - {row.ordinal for row in self._unusable}:
+        prepared = self._prepared
+        if not {row.ordinal for row in rejects} - {row.ordinal for row in prepared.unusable}:
             return manifest
-        self._media_root()
+        prepared.media_root()
         reopen(
             storage,
             manifest,
             request,
-            self._planned,
-            families(self._kind, self._planned),
-            self._notes(0),
+            prepared.planned,
+            prepared.families,
+            prepared.notes(0),
             rejects,
         )
         return None
@@ -341,28 +290,29 @@ class Packing:
         progress: Progress | None,
     ) -> tuple[Plan, Notes, list[Receipt], int]:
         """Return the plan, its notes, the receipts of a part, and how many were made now."""
-        storage, request = self._storage, self._request
-        root = self._media_root()
+        storage, prepared = self._storage, self._prepared
 
         def make() -> Plan:
-            plan, notes, summary = self._make_plan(root)
+            plan, notes, summary = prepared.plan()
             if planning is not None:
                 planning(summary)
             store_notes(storage, plan, notes)
             return plan
 
-        plan = settled_plan(storage, request, make)
+        prepared.media_root()
+        plan = settled_plan(storage, self._request, make)
         tick = progress or (lambda *_: None)
-        tick(self.entries - sum(entry.entries for entry in self._planned.values()), 0)
+        planned = prepared.planned
+        tick(self.entries - sum(entry.entries for entry in planned.values()), 0)
         notes = load_notes(storage, plan)
-        job = self._job(root, plan.digest)
         engine = engine or LocalEngine()
+        due = (ordinal for shard in plan.shards[part[0] - 1 :: part[1]] for ordinal in shard)
         with SignsOfLife(
             storage,
-            request.split,
+            plan.split,
             part,
             workers=engine.workers,
-            entries_due=self._entries_of(plan, part),
+            entries_due=sum(planned[ordinal].entries for ordinal in due),
         ) as signs:
 
             def counted(entries: int, size: int) -> None:
@@ -370,58 +320,14 @@ class Packing:
                 tick(entries, size)
 
             receipts, made = make_shards(
-                job, plan, self._planned, engine=engine, progress=counted, part=part
+                prepared.job(storage, plan.digest),
+                plan,
+                planned,
+                engine=engine,
+                progress=counted,
+                part=part,
             )
         return plan, notes, receipts, made
-
-    def _job(self, root: MediaRoot, plan_digest: str) -> Job:
-        request = self._request
-        return Job(
-            storage=self._storage,
-            split=request.split,
-            plan_digest=plan_digest,
-            recipe=request.recipe.to_json(request.task),
-            record=self._kind.record,
-            material=Material(root, request.recipe, request.optional),
-        )
-
-    def _entries_of(self, plan: Plan, part: tuple[int, int]) -> int:
-        """Return how many entries stand in the shards of a part."""
-        shards = plan.shards[part[0] - 1 :: part[1]]
-        return sum(self._planned[ordinal].entries for shard in shards for ordinal in shard)
-
-    def _make_plan(self, root: MediaRoot) -> tuple[Plan, Notes, PlanSummary]:
-        kind, planned, request = self._kind, self._planned, self._request
-        expected = expect(kind, planned, root, request.recipe)
-        size = expected.bytes + kind.side_bytes * len(planned)
-        plan = make_plan(
-            request,
-            self.entries,
-            expected.sizes,
-            families=families(kind, planned),
-            side_bytes=kind.side_bytes,
-        )
-        summary = PlanSummary(
-            samples=len(planned),
-            shards=len(plan.shards),
-            bytes=size,
-            media_bytes=expected.source_bytes or expected.bytes,
-            source_bytes=expected.source_bytes,
-            rejects=tuple(self._unusable),
-            excluded=dict(self._excluded),
-            annotation_warnings=self._warnings,
-            warnings=growth_warning(size, expected.source_bytes, "will take about"),
-        )
-        return plan, self._notes(expected.source_bytes), summary
-
-    def _notes(self, source_bytes: int) -> Notes:
-        return Notes(tuple(self._unusable), dict(self._excluded), source_bytes, self._warnings)
-
-    def _media_root(self) -> MediaRoot:
-        folder = Path.cwd() if self._media_folder is None else Path(self._media_folder)
-        if not folder.is_dir():
-            raise ValueError(f"media_root {str(self._media_folder)!r}: no such folder")
-        return MediaRoot(folder, self._request.allow_outside)
 
 
 def pack(

@@ -4,7 +4,7 @@ A shard with a receipt is done. A shard without one is made again, which gives t
 bytes; so a crash between the two costs one shard's work and nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,9 +68,18 @@ def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> 
     )
 
 
-def load_receipts(storage: Storage, plan: Plan) -> tuple[list[Receipt], tuple[str, ...]]:
-    """Return the receipts of all shards that are made, and the names of the others, in order."""
-    names = [shard_name(plan.split, number) for number in range(len(plan.shards))]
+def load_receipts(
+    storage: Storage, plan: Plan, *, skip: Collection[str] = ()
+) -> tuple[list[Receipt], tuple[str, ...]]:
+    """Return the receipts of all shards that are made, and the names of the others, in order.
+
+    Args:
+        storage: The location.
+        plan: That they were made by.
+        skip: Shards that are not looked at.
+    """
+    shards = (shard_name(plan.split, number) for number in range(len(plan.shards)))
+    names = [name for name in shards if name not in skip]
     found = {name: load_receipt(storage, plan.split, name, plan.digest) for name in names}
     receipts = [receipt for receipt in found.values() if receipt is not None]
     return receipts, tuple(name for name, receipt in found.items() if receipt is None)

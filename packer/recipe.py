@@ -92,8 +92,14 @@ class Recipe:
                 )
         if self.short_side % 2:
             raise ValueError(f"short_side {self.short_side}: expected an even number")
-        if not 0 <= self.fps <= 1000:
-            raise ValueError(f"fps {self.fps}: expected 0 to 1000")
+        for name in ("if_needed", "allow_unpinned"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected True or False")
+        if type(self.fps) not in (int, float, Fraction) or not 0 <= self.fps <= 1000:
+            raise ValueError(f"fps {self.fps!r}: expected a number from 0 to 1000")
+        rate = _rate(self.fps)
+        if bool(rate) != bool(self.fps) or max(rate.numerator, rate.denominator) >= 2**31:
+            raise ValueError(f"fps {self.fps!r}: too small, or too fine a fraction")
         if self.media != "copy" and self.frame_table != "decode":
             raise ValueError(
                 f"frame table {self.frame_table!r}: videos that are not copied always get one by "

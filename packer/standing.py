@@ -20,17 +20,29 @@ from clipshards.packer.receipts import Receipt, store_receipt
 from clipshards.packer.storage import Storage
 
 
+def stored_manifest(storage: Storage, split: str) -> Manifest | None:
+    """Return the manifest of a finished split, None if there is none.
+
+    Raises:
+        FormatError: It is damaged, or that of another split.
+    """
+    name = f"{split}/{MANIFEST_NAME}"
+    if storage.size(name) is None:
+        return None
+    manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
+    manifest.check_split(split, where=f"{storage.url}/{name}")
+    return manifest
+
+
 def finished_split(storage: Storage, request: Request) -> Manifest | None:
     """Return the manifest that this very request made earlier, None if none stands there.
 
     Raises:
         PlanError: The split of another request stands there.
+        FormatError: As for `stored_manifest`.
     """
-    name = f"{request.split}/{MANIFEST_NAME}"
-    if storage.size(name) is None:
-        return None
-    manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    if manifest.request_digest == request.digest:
+    manifest = stored_manifest(storage, request.split)
+    if manifest is None or manifest.request_digest == request.digest:
         return manifest
     found = differences(
         {
@@ -98,6 +110,12 @@ def settled_plan(storage: Storage, request: Request, make: Callable[[], Plan]) -
     return plan
 
 
+def is_begun(storage: Storage, split: str) -> bool:
+    """Return whether a split is finished, or has a plan."""
+    names = (f"{split}/{MANIFEST_NAME}", _plan_name(split))
+    return any(storage.size(name) is not None for name in names)
+
+
 def stored_plan(storage: Storage, split: str) -> Plan | None:
     """Return the plan of an unfinished split, None if there is none.
 
@@ -119,9 +137,9 @@ def reopen(
     notes: Notes,
     rejects: Sequence[RejectRow],
 ) -> None:
-    """Make a finished split an unfinished one that has all its shards, and its rejects.
+    """Make a finished split an unfinished one, whose shards that lack samples are to be made.
 
-    The manifest goes last, so that a run that is killed before has changed nothing.
+    All is ready before the manifest goes: a run that is killed before has changed nothing.
 
     Args:
         storage: The location.
@@ -150,21 +168,22 @@ def reopen(
         )
     number_of = {ordinal: number for number, shard in enumerate(plan.shards) for ordinal in shard}
     ordinals = list(planned)
-    of_shard: dict[int, list[RejectRow]] = {}
     unusable = {row.ordinal for row in notes.rejects}
-    for row in rejects:
-        if row.ordinal not in unusable:
-            # An item that was left out stands behind the ordinal of its record.
-            record = ordinals[bisect_right(ordinals, row.ordinal) - 1]
-            of_shard.setdefault(number_of[record], []).append(row)
+    lacking = {
+        # An item that was left out stands behind the ordinal of its record.
+        number_of[ordinals[bisect_right(ordinals, row.ordinal) - 1]]
+        for row in rejects
+        if row.ordinal not in unusable
+    }
     store_notes(storage, plan, notes)
     staging = f"{split}/{BUILD_FOLDER}"
     storage.put(_plan_name(split), plan.encode(), staging=staging)
     for number, shard in enumerate(manifest.shards):
-        receipt = Receipt(plan.digest, shard, tuple(of_shard.get(number, ())), ())
-        store_receipt(storage, split, receipt)
+        if number not in lacking:
+            store_receipt(storage, split, Receipt(plan.digest, shard, (), ()))
     storage.remove(wids_name(split))
     storage.remove(f"{split}/{MANIFEST_NAME}")
+    storage.remove(f"{split}/{REJECTS_NAME}")
 
 
 def discard(storage: Storage, split: str) -> None:

@@ -11,17 +11,15 @@ from typing import Any, Literal, Self
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError, NotFoundError, StorageError
-from clipshards.packer.format.manifest import Manifest
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
-    MANIFEST_NAME,
     REJECTS_NAME,
     check_split,
     is_split,
 )
 from clipshards.packer.notes import load_notes
 from clipshards.packer.receipts import load_receipts
-from clipshards.packer.standing import stored_plan
+from clipshards.packer.standing import is_begun, stored_manifest, stored_plan
 from clipshards.packer.storage import Storage, open_storage
 
 # Seconds between two signs of life, and how old the last one of a run on another machine can
@@ -107,27 +105,42 @@ def read_status(location: str | os.PathLike[str], *, split: str) -> Status:
         StorageError: The location cannot be read.
     """
     check_split(split)
-    storage = open_storage(location)
-    name = f"{split}/{MANIFEST_NAME}"
-    if storage.size(name) is not None:
-        manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-        return Status(
-            split=split,
-            state="finished",
-            entries=manifest.accounting.entries,
-            shards=len(manifest.shards),
-            shards_made=len(manifest.shards),
-            samples=manifest.samples,
-            bytes=manifest.size_bytes,
-            rejects=manifest.accounting.rejected,
-            too_many_rejects=False,
-            runs=(),
-        )
+    return status_of(open_storage(location), split)
+
+
+def status_of(storage: Storage, split: str) -> Status:
+    """Return the same of an opened location."""
+    manifest = stored_manifest(storage, split)
+    if manifest is None:
+        try:
+            return _unfinished(storage, split)
+        except StorageError:
+            # It can have ended between the looks.
+            manifest = stored_manifest(storage, split)
+            if manifest is None:
+                raise
+    return Status(
+        split=split,
+        state="finished",
+        entries=manifest.accounting.entries,
+        shards=len(manifest.shards),
+        shards_made=len(manifest.shards),
+        samples=manifest.samples,
+        bytes=manifest.size_bytes,
+        rejects=manifest.accounting.rejected,
+        too_many_rejects=False,
+        runs=(),
+    )
+
+
+def _unfinished(storage: Storage, split: str) -> Status:
     plan = stored_plan(storage, split)
     if plan is None:
         raise NotFoundError(f"{storage.url}/{split}: no split and no plan of one stands here")
-    receipts, _ = load_receipts(storage, plan)
+    receipts, missing = load_receipts(storage, plan)
     runs = _runs(storage, split)
+    rows = [row for receipt in receipts for row in receipt.rejects]
+    rejects_stand = storage.size(f"{split}/{REJECTS_NAME}") is not None
     return Status(
         split=split,
         state="running" if any(run.alive for run in runs) else "stopped",
@@ -136,14 +149,8 @@ def read_status(location: str | os.PathLike[str], *, split: str) -> Status:
         shards_made=len(receipts),
         samples=sum(receipt.entry.samples for receipt in receipts),
         bytes=sum(receipt.entry.bytes for receipt in receipts),
-        rejects=sum(
-            row.entries
-            for row in (
-                *load_notes(storage, plan).rejects,
-                *(row for receipt in receipts for row in receipt.rejects),
-            )
-        ),
-        too_many_rejects=storage.size(f"{split}/{REJECTS_NAME}") is not None,
+        rejects=sum(row.entries for row in (*load_notes(storage, plan).rejects, *rows)),
+        too_many_rejects=rejects_stand and not missing,
         runs=runs,
     )
 
@@ -156,12 +163,7 @@ def packed_splits(location: str | os.PathLike[str]) -> list[str]:
         StorageError: The location cannot be read.
     """
     storage = open_storage(location)
-    names = [
-        name
-        for name in storage.folders()
-        if is_split(name)
-        and (storage.size(f"{name}/{MANIFEST_NAME}") is not None or stored_plan(storage, name))
-    ]
+    names = [name for name in storage.folders() if is_split(name) and is_begun(storage, name)]
     if not names:
         raise NotFoundError(f"{storage.url}: nothing was packed here")
     return names
@@ -221,7 +223,6 @@ class SignsOfLife:
             entries_due=entries_due,
             bytes=0,
         )
-        self._entries = self._before = self._bytes = 0
         self._due = 0.0
 
     def __enter__(self) -> Self:
@@ -239,22 +240,16 @@ class SignsOfLife:
 
     def count(self, entries: int, size: int) -> None:
         """Count what was done; write now and then."""
-        self._entries += entries
-        self._bytes += size
-        if not self._bytes:
-            self._before = self._entries
+        run = self._run
+        done, made = run.entries + entries, run.bytes + size
+        before = run.entries_before if made else done
+        self._run = replace(run, entries=done, entries_before=before, bytes=made)
         if time.monotonic() >= self._due:
             self._tell()
             self._due = time.monotonic() + _BEAT_S
 
     def _tell(self) -> None:
-        self._run = replace(
-            self._run,
-            told_s=time.time(),
-            entries=self._entries,
-            entries_before=self._before,
-            bytes=self._bytes,
-        )
+        self._run = replace(self._run, told_s=time.time())
         value: dict[str, Any] = asdict(self._run)
         with suppress(StorageError):
             self._storage.put(self._name, encode_json(value), staging=self._folder)

@@ -240,11 +240,7 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
     if storage.size(name) is None:
         raise NotFoundError(f"{storage.url}: there is no split {split!r}{_hint(storage, split)}")
     manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
-    if manifest.split != split:
-        raise FormatError(
-            f"{storage.url}/{name}: the manifest of split {manifest.split!r} stands in the folder "
-            f"of {split!r}; give the folder its name back"
-        )
+    manifest.check_split(split, where=f"{storage.url}/{name}")
     return Split(storage, manifest)
 
 

@@ -52,12 +52,9 @@ def run_pack(
             "without --part."
         )
     names = common["class_names"]
-    # Read once: the annotation may be a pipe.
-    records = list(source)
-    warnings = getattr(source, "warnings", ())
     try:
         job = Packing(
-            records,
+            source,
             common["out"],
             split=common["split"],
             media_root=common["media_root"],
@@ -68,7 +65,6 @@ def run_pack(
             shard_size=parse_size(common["shard_size"]),
             max_rejects=common["max_rejects"],
             allow_outside=common["allow_outside"],
-            warnings=warnings,
         )
         if click.get_current_context().meta.get(ONLY_PLAN):
             _tell_plan(job, common)
@@ -79,7 +75,7 @@ def run_pack(
             print_json({"error": str(exc), "rejects": [asdict(row) for row in exc.rejects]})
         else:
             print_rejects(exc.rejects)
-            print_warnings(warnings)
+            print_warnings(getattr(source, "warnings", ()))
         raise
 
 

@@ -34,5 +34,5 @@ def plan() -> None:
     """Say what a pack command would make, how large, and how long it takes.
 
     Nothing is written. Up to 50 samples are made and thrown away for the estimate; the exit
-    code is 1 if some of them cannot be packed.
+    code is 1 if some of them, or lines of the annotation, cannot be packed.
     """

@@ -38,14 +38,19 @@ def seconds_text(seconds: float) -> str:
 
     >>> seconds_text(0.4), seconds_text(75), seconds_text(90_000)
     ('0.4 s', '1 min 15 s', '25 h')
+    >>> seconds_text(9.96), seconds_text(59.7), seconds_text(3599.9)
+    ('10 s', '1 min 0 s', '1 h 0 min')
     """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < 36_000:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 36_000:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole / 3600:.0f} h"
 
 
 def printable(text: str) -> str:

@@ -23,8 +23,8 @@ class LocalEngine:
     """Processes; 1 for this one alone."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"workers {self.workers}: expected at least 1")
+        if type(self.workers) is not int or self.workers < 1:
+            raise ValueError(f"workers {self.workers!r}: expected a whole number of at least 1")
 
     def make(self, job: Job, tasks: Iterable[ShardTask], progress: Progress) -> Iterator[Receipt]:
         """See `Engine`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipshards.packer.engines.base import STALL_S, TRIES, worker_error
+from clipshards.packer.format.errors import WorkerError
 from clipshards.packer.making import Job, Progress, ShardTask, make_shard
 from clipshards.packer.receipts import Receipt
 
@@ -34,11 +35,16 @@ class RayEngine:
     workers: int = 0
     """Tasks at a time; 0 for as many as the cluster has processors."""
 
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers {self.workers}: expected at least 1, or 0")
+
     def make(self, job: Job, tasks: Iterable[ShardTask], progress: Progress) -> Iterator[Receipt]:
         """See `Engine`.
 
         Raises:
             ValueError: Ray is not installed, or there is no cluster at the address.
+            WorkerError: As for `Engine`, or the cluster failed.
         """
         # Ray would put a print of its own in the place of Python's.
         os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
@@ -64,6 +70,8 @@ class RayEngine:
                 raise ValueError(f"engine ray: {exc}") from exc
         try:
             yield from self._make(ray, job, tasks, progress)
+        except ray.exceptions.RayError as exc:
+            raise WorkerError(f"engine ray: the cluster failed: {exc}") from exc
         finally:
             if ours:
                 ray.shutdown()
@@ -97,7 +105,9 @@ class RayEngine:
                         # What `make_shard` raised, there.
                         raise exc.cause from exc
                     except ray.exceptions.RayError as exc:
-                        again.append(attempt.failed(job, str(exc).splitlines()[0]))
+                        again.append(
+                            attempt.failed(job, (str(exc) or type(exc).__name__).splitlines()[0])
+                        )
                         continue
                     progress(entries, size)
                     yield receipt
@@ -145,7 +155,7 @@ def _check_address(address: str) -> None:
     if host and port.isdecimal():
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:
             raise ValueError(f"engine ray: no cluster at {address}: {exc}") from exc
 
 

@@ -9,6 +9,7 @@
             UnsupportedVersionError     written in a version that this reader does not know
             CorruptShardError           the bytes are not the ones that were packed
         DecodeError                 a part is as packed and yet cannot be decoded
+        StateError                  a position to go on from belongs elsewhere
         WorkerError                 processes died over one piece of work
         StorageError                a location cannot be read or written
             NotFoundError               no data set, split or sample of that name

@@ -195,6 +195,18 @@ class Manifest:
         manifest.check(where=where)
         return manifest
 
+    def check_split(self, split: str, *, where: str) -> None:
+        """Check that it is the manifest of the split in whose folder it stands.
+
+        Raises:
+            FormatError: It is that of another one.
+        """
+        if self.split != split:
+            raise FormatError(
+                f"{where}: the manifest of split {self.split!r} stands in the folder of {split!r}; "
+                "give the folder its name back"
+            )
+
     def check(self, *, where: str) -> None:
         """Check what types and digest do not say.
 

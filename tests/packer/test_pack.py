@@ -2,7 +2,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import makers
 import numpy as np
@@ -616,9 +616,9 @@ def test_full_disk_is_a_storage_error_and_leaves_no_half_shard(tmp_path: Path, j
     [
         ({"class_names": "abc"}, TypeError, "expected a sequence of names"),
         ({"class_names": ["\ud800"]}, ValueError, "expected valid Unicode"),
-        ({"shard_size": 2.5e8}, TypeError, "shard_size=250000000.0"),
-        ({"shard_size": "256MB"}, TypeError, "expected whole numbers"),
-        ({"seed": 1.5}, TypeError, "seed=1.5"),
+        ({"shard_size": 2.5e8}, TypeError, "shard_size: expected a whole number, got 250000000.0"),
+        ({"shard_size": "256MB"}, TypeError, "shard_size: expected a whole number, got '256MB'"),
+        ({"seed": 1.5}, TypeError, "seed: expected a whole number, got 1.5"),
         ({"media_root": "nowhere"}, ValueError, "media_root 'nowhere': no such folder"),
     ],
 )
@@ -688,3 +688,18 @@ def test_warnings_of_many_kinds_are_cut_short() -> None:
     found = warnings_of([Receipt("", entry, (), tuple(rows))])
     assert found[:2] == ("records[30]: kind 30 (10 samples)", "records[0]: kind 0")
     assert found[10:] == ("21 more samples lack something of their media",)
+
+
+def test_a_recipe_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="recipe: expected a Recipe, got 'balanced'"):
+        pack([VideoRecord("a.mp4", (0,))], tmp_path, split="t", recipe=cast(Any, "balanced"))
+
+
+def test_a_working_directory_that_is_gone_is_no_media_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ValueError, match=r"media_root '\.'"):
+        pack([VideoRecord("a.mp4", (0,))], tmp_path / "out", split="t")

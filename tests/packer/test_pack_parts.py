@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,10 +29,14 @@ from clipshards.packer import (
     Recipe,
     RejectsError,
     VideoRecord,
+    finish,
     finish_split,
     pack,
+    standing,
+    status,
 )
 from clipshards.packer.format.rejects import decode_rejects
+from clipshards.packer.status import read_status
 from clipshards.packer.storage.local import LocalStorage
 from clipshards.readers import verify
 
@@ -571,3 +576,57 @@ class TestCommandLine:
             return code if isinstance(code, int) else 0, out, err
 
         return run
+
+
+def test_the_manifest_of_another_split_is_not_taken_for_this_one(
+    world: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    job_of("skeleton", world, out).run()
+    shutil.copytree(out / "t", out / "val")
+    (out / "t" / "manifest.json").unlink()
+    (out / "t" / ".build").mkdir()
+    says = "the manifest of split 't' stands in the folder of 'val'"
+    with pytest.raises(FormatError, match=says):
+        finish_split(out, split="val")
+    with pytest.raises(FormatError, match=says):
+        read_status(out, split="val")
+    assert (out / "t" / ".build").exists(), "the build folder of another split went"
+
+
+def test_what_ends_between_two_looks_is_finished(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    digest = job_of("skeleton", world, tmp_path / "clean").run().content_digest
+    look = standing.stored_manifest
+    asks: list[Callable[[], str]] = [
+        lambda: finish_split(out, split="t").content_digest,
+        lambda: digest if read_status(out, split="t").state == "finished" else "",
+    ]
+    for ask in asks:
+        job_of("skeleton", world, out).run_part(1, 1)
+        looks: list[int] = []
+
+        def late(storage: Any, split: str, looks: list[int] = looks) -> Any:
+            looks.append(1)
+            if len(looks) > 1:
+                return look(storage, split)
+            # Somebody else finishes the split behind this look.
+            monkeypatch.setattr(finish, "stored_manifest", look)
+            finish_split(out, split="t")
+            monkeypatch.setattr(finish, "stored_manifest", late)
+            return None
+
+        monkeypatch.setattr(finish, "stored_manifest", late)
+        monkeypatch.setattr(status, "stored_manifest", late)
+        assert ask() == digest
+        monkeypatch.undo()
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("max_rejects", [-1, "x"])
+def test_limits_that_are_none_are_refused(world: Path, tmp_path: Path, max_rejects: Any) -> None:
+    job_of("skeleton", world, tmp_path / "out").run_part(1, 1)
+    with pytest.raises((TypeError, ValueError), match="max_rejects"):
+        finish_split(tmp_path / "out", split="t", max_rejects=max_rejects)

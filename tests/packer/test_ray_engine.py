@@ -407,3 +407,8 @@ def test_address_without_the_engine_is_wrong_use(tmp_path: Path, media: Path) ->
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "--ray-address needs --engine ray" in done.stderr
+
+
+def test_workers_below_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="workers -1"):
+        RayEngine(workers=-1)
