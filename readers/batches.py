@@ -1,7 +1,7 @@
 """Which items make up which batch, and whose they are: pure arithmetic on the epochs."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,11 @@ Tail = Literal["pad", "drop", "ragged"]
 `drop`: they are left out.
 `ragged`: a smaller batch, dealt out evenly; a rank that gets nothing has one batch less.
 """
+
+
+def default_tail(*, shuffle: bool) -> Tail:
+    """Return what a run does with its last batches unless it is told otherwise."""
+    return "pad" if shuffle else "ragged"
 
 
 class BatchPosition(NamedTuple):
@@ -53,6 +58,12 @@ class Batches:
     tail: Tail
     in_turn: bool = False
     """Deal the positions out to the ranks one by one, unsorted, as mmengine does."""
+
+    def __post_init__(self) -> None:
+        if type(self.global_batch) is not int or self.global_batch < 1:
+            raise ValueError(f"global_batch {self.global_batch!r}: expected at least 1")
+        if self.tail not in get_args(Tail):
+            raise ValueError(f"tail {self.tail!r}: expected one of {get_args(Tail)}")
 
     @property
     def count(self) -> int | None:

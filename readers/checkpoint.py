@@ -7,6 +7,8 @@ from clipshards.packer.format.errors import FormatError, StateError, Unsupported
 
 STATE_FORMAT = "clipshards-position"
 STATE_VERSION = 1
+MAX_EPOCHS = 2**31
+"""No run has as many epochs, nor an epoch as many batches."""
 
 _SCHEMA = {
     "format": str,
@@ -14,7 +16,6 @@ _SCHEMA = {
     "identity": dict,
     "epoch": int,
     "batch": int,
-    "worker": int,
     "workers": int,
 }
 
@@ -31,7 +32,7 @@ class Resume(NamedTuple):
 
 
 def make_state(
-    identity: dict[str, Any], epoch: int, batch: int, *, worker: int = 0, workers: int = 0
+    identity: dict[str, Any], epoch: int, batch: int, *, workers: int = 0
 ) -> dict[str, Any]:
     """Return the state of a run.
 
@@ -39,8 +40,8 @@ def make_state(
         identity: Whatever the sequence of batches hangs on, by name.
         epoch: Of the next batch.
         batch: The next one, of its epoch.
-        worker: Loader process whose next batch it is.
-        workers: How many there are; 0 where it is the next batch of all.
+        workers: Loader processes, where it is the next batch of one of them; 0 where it is that
+            of all.
     """
     return {
         "format": STATE_FORMAT,
@@ -48,7 +49,6 @@ def make_state(
         "identity": identity,
         "epoch": epoch,
         "batch": batch,
-        "worker": worker,
         "workers": workers,
     }
 
@@ -87,8 +87,9 @@ def read_state(state: Any, identity: dict[str, Any]) -> Resume:
             f"the position belongs to another sequence of batches: {'; '.join(words)}. Go on with "
             "what the run had, or begin anew"
         )
-    if state["epoch"] < 0 or state["batch"] < 0:
-        raise StateError(f"epoch {state['epoch']}, batch {state['batch']}: expected 0 or more")
+    for name in ("epoch", "batch", "workers"):
+        if not 0 <= state[name] < MAX_EPOCHS:
+            raise StateError(f"{name} {state[name]}: expected 0 to {MAX_EPOCHS - 1}")
     return Resume(state["epoch"], state["batch"], state["workers"])
 
 

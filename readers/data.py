@@ -2,23 +2,23 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
-from typing import Any, get_args
+from typing import Any, SupportsIndex
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from clipshards.readers.batches import Batches, BatchPosition, Tail
-from clipshards.readers.checkpoint import make_state, read_state
+from clipshards.packer.format.errors import StateError
+from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail
+from clipshards.readers.checkpoint import MAX_EPOCHS, make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.cursor import Cursor
-from clipshards.readers.epochs import Epochs, Repeat
+from clipshards.readers.epochs import Epochs, Repeat, check_repeat
 from clipshards.readers.items import ItemReader, Transform
 from clipshards.readers.loader import Loader
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
-from clipshards.readers.order import ORDER_VERSION, derived_seed
+from clipshards.readers.order import ORDER_VERSION, check_seed, derived_seed
 from clipshards.readers.ranks import check_ranks, find_ranks, has_process_group
 from clipshards.readers.split import Split
 
@@ -83,8 +83,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError("expected one of batch_size and global_batch")
         if (rank is None) != (world_size is None):
             raise ValueError("expected rank and world_size, or neither")
+        seed, passes = check_seed(seed), check_repeat(repeat)
         self.source: Source = as_source(source)
-        self.shuffle = shuffle
         self._readers = _readers(self.source, clip, seed, transform)
         self._collate = collate
         given = None if rank is None or world_size is None else check_ranks(rank, world_size)
@@ -101,17 +101,16 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError(
                 f"{name} {given_size}: expected at least 1, and a multiple of {world} ranks"
             )
-        tail = tail or ("pad" if shuffle else "ragged")
-        if tail not in get_args(Tail):
-            raise ValueError(f"tail {tail!r}: expected one of {get_args(Tail)}")
+        tail = tail or default_tail(shuffle=shuffle)
         if same_order:
-            if not shuffle or type(repeat) is not int or isinstance(self.source, Weighted):
+            whole = passes is not None and passes.denominator == 1
+            if not shuffle or not whole or isinstance(self.source, Weighted):
                 raise ValueError(
                     "same_order: mmengine shuffles, repeats whole passes, and mixes by no weights"
                 )
-            epochs: Epochs = MmengineEpochs(len(self.source), repeat, seed)
+            epochs: Epochs = MmengineEpochs(len(self.source), int(passes or 1), seed)
         else:
-            epochs = self.source.epochs(seed=seed if shuffle else None, repeat=repeat)
+            epochs = self.source.epochs(seed=seed if shuffle else None, repeat=passes)
         self._batches = Batches(epochs, global_batch, tail, in_turn=same_order)
         identity = self.source.identity
         self._identity = {
@@ -120,7 +119,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             "order": f"mmengine, {ORDER_VERSION}" if same_order else f"{ORDER_VERSION}",
             "seed": seed,
             "shuffle": shuffle,
-            "repeat": None if repeat is None else str(Fraction(repeat)),
+            "repeat": None if passes is None else str(passes),
             "tail": tail,
             "global_batch": global_batch,
         }
@@ -144,8 +143,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         Raises:
             ValueError: Not in [0, 2**31).
         """
-        if not 0 <= operator.index(epoch) < 2**31:
-            raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
+        epoch = _checked_epoch(epoch)
         self._cursor.next = None
         if epoch != self.epoch:
             self._cursor.go_to(epoch, 0)
@@ -197,8 +195,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             DecodeError, FormatError, StorageError: A sample cannot be had; the message
                 names it.
         """
-        if not 0 <= epoch < 2**31:
-            raise ValueError(f"epoch {epoch}: expected 0 to 2**31 - 1")
+        epoch, batch = _checked_epoch(epoch), operator.index(batch)
         count = self._batches.count_of(*self._ranks)
         if batch < 0 or (count is not None and batch >= count):
             raise IndexError(f"batch {batch} of {count}")
@@ -231,9 +228,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             return self._state_at(epoch, batch)
         if self._cursor.next is None:
             batch += worker.id
-        return make_state(
-            self._identity, epoch, batch, worker=worker.id, workers=worker.num_workers
-        )
+        return make_state(self._identity, epoch, batch, workers=worker.num_workers)
 
     def state_after(self, position: BatchPosition) -> dict[str, Any]:
         """Return the state of a run whose last batch had this `position`, whoever made it."""
@@ -255,7 +250,11 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             StateError: The state is of other data or another order, or none at all.
             UnsupportedVersionError: A later release made it.
         """
-        self._cursor.resume(read_state(state, self._identity))
+        resume, count = read_state(state, self._identity), self._batches.count
+        # Of one worker, the next batch can lie behind the last of the epoch.
+        if count is not None and resume.batch > count + resume.workers:
+            raise StateError(f"batch {resume.batch}: an epoch has {count}")
+        self._cursor.resume(resume)
 
     def _find_ranks(self) -> None:
         """Look again: the process group may have come after the data set."""
@@ -296,6 +295,13 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         )
 
 
+def _checked_epoch(epoch: SupportsIndex) -> int:
+    number = operator.index(epoch)
+    if not 0 <= number < MAX_EPOCHS:
+        raise ValueError(f"epoch {number}: expected 0 to 2**31 - 1")
+    return number
+
+
 def _readers(
     source: Source, clip: Clip | None, seed: int, transform: Transform | None
 ) -> list[ItemReader]:
@@ -327,7 +333,7 @@ def _readers(
 class ShardMapDataset(Dataset[dict[str, Any]]):
     """Single decoded items by number, in storage order; for samplers and for looking.
 
-    The random frames of an item are those of epoch 0, whenever it is asked for.
+    The random frames of an item are those of pass 0, whenever it is asked for.
     """
 
     def __init__(

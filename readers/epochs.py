@@ -1,6 +1,8 @@
 """Epochs: how often, and in which order, the items of a split come up between two of them."""
 
 import math
+import numbers
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
@@ -51,14 +53,13 @@ class PassEpochs:
             repeat: Passes of an epoch.
 
         Raises:
-            ValueError: `repeat` is not above 0.
+            TypeError, ValueError: As for `check_repeat`.
         """
+        repeat = check_repeat(repeat)
         self._order = order
         self._items = len(order)
-        if repeat is not None and not (0 < repeat < math.inf):
-            raise ValueError(f"repeat {repeat}: expected a number above 0, or None for no end")
         self._passes = _ENDLESS_PASSES if repeat is None else math.ceil(repeat)
-        self.length = None if repeat is None else self._length(Fraction(repeat))
+        self.length = None if repeat is None else self._length(repeat)
 
     def _length(self, repeat: Fraction) -> int:
         # Where there are items, an epoch has one at least.
@@ -68,8 +69,38 @@ class PassEpochs:
         """See `Epochs`."""
         passes, inside = np.divmod(positions, max(self._items, 1))
         passes = passes + epoch * self._passes
-        items = np.empty_like(positions)
-        for number in np.unique(passes):
-            those = passes == number
-            items[those] = self._order.items_at(inside[those], number=int(number))
-        return Located(items, passes)
+        return Located(items_of_passes(self._order, inside, passes), passes)
+
+    def positions_of(self, item: int, epoch: int) -> Iterator[int]:
+        """Yield where an item stands in an epoch that ends: `locate` backwards."""
+        for own in range(self._passes):
+            number = epoch * self._passes + own
+            position = own * self._items + self._order.position_of(item, number=number)
+            if self.length is not None and position < self.length:
+                yield position
+
+
+def items_of_passes(order: Order, positions: Items, passes: Items) -> Items:
+    """Return the items at positions of several passes."""
+    items = np.empty_like(positions)
+    for number in np.unique(passes):
+        those = passes == number
+        items[those] = order.items_at(positions[those], number=int(number))
+    return items
+
+
+def check_repeat(repeat: object) -> Fraction | None:
+    """Return the passes of an epoch as a fraction; None for no end.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not above 0, or 2**31 and more.
+    """
+    if repeat is None:
+        return None
+    if isinstance(repeat, bool) or not isinstance(repeat, numbers.Real | np.number):
+        raise TypeError(f"repeat: expected a number, or None for no end, got {repeat!r}")
+    number = float(repeat)
+    if not 0 < number < 2**31:
+        raise ValueError(f"repeat {repeat}: expected a number above 0, or None for no end")
+    return Fraction(repeat) if isinstance(repeat, numbers.Rational) else Fraction(number)

@@ -13,9 +13,10 @@ from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
 from clipshards.readers.clips import Choose, Clip, FrameNumbers
 from clipshards.readers.draws import draw_uniform
+from clipshards.readers.order import check_seed
 from clipshards.readers.rawframes import decode_rawframes_item
 from clipshards.readers.skeleton import decode_skeleton_item
-from clipshards.readers.split import RawSample, Split
+from clipshards.readers.split import RawSample, Split, check_opened
 from clipshards.readers.video import decode_video_item
 
 Transform = Callable[[Any], dict[str, Any]]
@@ -58,14 +59,11 @@ class ItemReader:
             seed: Of the random choice of frames, in [0, 2**63).
             transform: Called with each item; what it returns stands in the item's place.
         """
-        if not isinstance(split, Split):
-            raise TypeError(f"split: expected what open_dataset returns, got {split!r}")
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"seed {seed}: expected 0 to 2**63 - 1")
+        check_opened(split)
         if clip is not None and not isinstance(clip, Clip):
             raise TypeError(f"clip: expected a Clip such as UniformClip, got {clip!r}")
         self.split = split
-        self.seed = seed
+        self.seed = check_seed(seed)
         self._decode = DECODERS[split.manifest.task]
         self._unread = _UNREAD.get(split.manifest.task, ())
         self._clip = clip

@@ -40,6 +40,8 @@ class Loader:
             prefetch: Batches that each prepares ahead.
             pin_memory: As for DataLoader.
         """
+        if prefetch < 1:
+            raise ValueError(f"prefetch {prefetch}: expected at least 1")
         self.dataset = dataset
         self._cursor = cursor
         self._counts = counts

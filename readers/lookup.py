@@ -1,14 +1,15 @@
 """Which samples made a step of training, and in which steps a sample comes up."""
 
-import math
+import operator
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from clipshards.packer.format.errors import NotFoundError
-from clipshards.readers.batches import Batches, Tail
-from clipshards.readers.epochs import PassEpochs
+from clipshards.readers.batches import Batches, Tail, default_tail
+from clipshards.readers.checkpoint import MAX_EPOCHS
+from clipshards.readers.epochs import PassEpochs, check_repeat
 from clipshards.readers.order import Order
-from clipshards.readers.split import Split
+from clipshards.readers.split import Split, check_opened
 
 
 class BatchRow(NamedTuple):
@@ -48,7 +49,7 @@ class Lookup:
         global_batch: int,
         seed: int | None = 0,
         repeat: int | float = 1,
-        tail: Tail = "pad",
+        tail: Tail | None = None,
     ) -> None:
         """Set up, with what `ShardDataset` was given.
 
@@ -57,21 +58,24 @@ class Lookup:
             global_batch: Items in a batch of all ranks, at least 1.
             seed: Of the order; None without shuffle.
             repeat: Passes of an epoch.
-            tail: What becomes of the last batch of an epoch.
+            tail: What becomes of the last batch of an epoch; default: as for `ShardDataset`.
 
         Raises:
-            ValueError: One of them is out of range.
+            TypeError, ValueError: One of them is out of range, or of another type.
         """
-        if global_batch < 1:
-            raise ValueError(f"global_batch {global_batch}: expected at least 1")
+        check_opened(split)
         self._split = split
-        run_length = split.manifest.run_length
-        shards = [shard.items for shard in split.manifest.shards]
-        self._order = Order(shards, seed=seed, run_length=run_length)
-        epochs = PassEpochs(self._order, repeat)
-        self._batches = Batches(epochs, global_batch, tail)
-        self._length = epochs.length or 0
-        self._passes = math.ceil(repeat)
+        passes = check_repeat(repeat)
+        if passes is None:
+            raise ValueError("repeat None: what does not end is not to be looked through")
+        order = Order(
+            [shard.items for shard in split.manifest.shards],
+            seed=seed,
+            run_length=split.manifest.run_length,
+        )
+        self._epochs = PassEpochs(order, passes)
+        tail = tail or default_tail(shuffle=seed is not None)
+        self._batches = Batches(self._epochs, operator.index(global_batch), tail)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,15 +88,19 @@ class Lookup:
         Raises:
             IndexError: There is no such step.
         """
-        if step < 0 or not self.steps_per_epoch:
-            raise IndexError(f"step {step}: epochs have {self.steps_per_epoch} batches")
-        taken = self._batches.take(*divmod(step, self.steps_per_epoch))
+        steps = self.steps_per_epoch
+        if not 0 <= step < steps * MAX_EPOCHS:
+            raise IndexError(f"step {step}: epochs have {steps} batches")
+        taken = self._batches.take(*divmod(step, steps))
         rows = []
+        index, shard_of_index = None, -1
         for item, number, valid in zip(
             taken.items.tolist(), taken.passes.tolist(), taken.valid.tolist(), strict=True
         ):
             place = self._split.place_of(item)
-            index = self._split.read_index(place.shard)
+            # Items come in the order of storage: those of a shard one behind the other.
+            if index is None or place.shard != shard_of_index:
+                index, shard_of_index = self._split.read_index(place.shard), place.shard
             key, name = index.keys[place.sample], index.ids[place.sample]
             shard = self._split.manifest.shards[place.shard].name
             rows.append(BatchRow(key, name, place.item, shard, number, valid))
@@ -123,9 +131,7 @@ class Lookup:
                         yield Coming(index.keys[place.sample], item, epoch, batch, step)
 
     def _batches_of(self, item: int, epoch: int) -> Iterator[int]:
-        for own in range(self._passes):
-            number = epoch * self._passes + own
-            position = own * len(self._order) + self._order.position_of(item, number=number)
+        for position in self._epochs.positions_of(item, epoch):
             batch = position // self._batches.global_batch
-            if position < self._length and batch < self.steps_per_epoch:
+            if batch < self.steps_per_epoch:
                 yield batch

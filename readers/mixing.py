@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from clipshards.readers.epochs import Epochs, Located, PassEpochs, Repeat
+from clipshards.readers.epochs import Epochs, Located, PassEpochs, Repeat, items_of_passes
 from clipshards.readers.order import Items, Order, derived_seed, permute
-from clipshards.readers.split import Split
+from clipshards.readers.split import Split, check_opened
 
 Stop = Literal["first_exhausted", "all_exhausted"]
 
@@ -94,6 +94,7 @@ class ClassBalanced:
             ValueError: The threshold is out of range, or items have no class ids.
             CorruptShardError, StorageError: An index cannot be read.
         """
+        check_opened(split)
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold {threshold}: expected above 0, at most 1")
         labels = [split.class_ids(shard) for shard in range(len(split.manifest.shards))]
@@ -121,7 +122,7 @@ class ClassBalanced:
         self._first = np.concatenate(([0], np.cumsum(self.shard_units))).astype(np.int64)
         self.identity: dict[str, Any] = {
             "class_balanced": split.manifest.content_digest,
-            "threshold": threshold,
+            "threshold": float(threshold),
         }
 
     def __len__(self) -> int:
@@ -148,11 +149,15 @@ class Concat:
         Args:
             sources: Splits, at least one.
         """
-        self._sources = [as_source(source) for source in sources]
+        self._sources = [_shard_source(source) for source in sources]
         if not self._sources:
             raise ValueError("expected at least one split")
-        self.splits = tuple(split for source in self._sources for split in source.splits)
-        self.shard_units = [units for source in self._sources for units in source.shard_units]
+        self.splits: tuple[Split, ...] = tuple(
+            split for source in self._sources for split in source.splits
+        )
+        self.shard_units: list[int] = [
+            units for source in self._sources for units in source.shard_units
+        ]
         self._first = _starts(self._sources)
         self.identity: dict[str, Any] = {"concat": [source.identity for source in self._sources]}
 
@@ -195,7 +200,7 @@ class Weighted:
         Raises:
             ValueError: Weights do not fit, a split is empty, or `stop` is none of these.
         """
-        self._sources = [as_source(source) for source in sources]
+        self._sources = [_shard_source(source) for source in sources]
         if not self._sources or len(weights) != len(self._sources):
             raise ValueError(f"{len(weights)} weights of {len(self._sources)} splits")
         if any(not len(source) for source in self._sources):
@@ -233,7 +238,7 @@ class Weighted:
         if repeat != 1:
             raise ValueError(f"repeat {repeat}: of a weighted mix, stop says how long an epoch is")
         orders = [
-            Order(source.shard_units, seed=None if seed is None else derived_seed(seed, place))
+            _order(source, None if seed is None else derived_seed(seed, place))
             for place, source in enumerate(self._sources)
         ]
         return _MixedEpochs(orders, self._counts, self._first, seed or 0, self._stop)
@@ -311,31 +316,37 @@ class _MixedEpochs:
             those = sources == place
             numbers, inside = np.divmod(before[those], len(order))
             numbers = numbers + epoch * self._passes[place]
-            found = np.empty_like(inside)
-            for number in np.unique(numbers):
-                found[numbers == number] = order.items_at(
-                    inside[numbers == number], number=int(number)
-                )
-            units[those], passes[those] = self._first[place] + found, numbers
+            units[those] = self._first[place] + items_of_passes(order, inside, numbers)
+            passes[those] = numbers
         return Located(units, passes)
 
 
-def as_source(source: Any) -> Any:
+def as_source(source: object) -> Source:
     """Return what `ShardDataset` was given as a source.
 
     Raises:
         TypeError: It is none.
     """
+    return source if isinstance(source, Weighted) else _shard_source(source)
+
+
+def _shard_source(source: object) -> "Whole | ClassBalanced | Concat":
     if isinstance(source, Split):
         return Whole(source)
-    if not isinstance(source, Whole | ClassBalanced | Concat | Weighted):
+    if isinstance(source, Weighted):
+        raise TypeError("a Weighted mix cannot be mixed again: give its splits and their weights")
+    if not isinstance(source, Whole | ClassBalanced | Concat):
         raise TypeError(f"expected what open_dataset returns, or a mix of such, got {source!r}")
     return source
 
 
-def _passes(source: Any, seed: int | None, repeat: Repeat) -> PassEpochs:
+def _passes(source: "Whole | ClassBalanced | Concat", seed: int | None, repeat: Repeat) -> Epochs:
+    return PassEpochs(_order(source, seed), repeat)
+
+
+def _order(source: "Whole | ClassBalanced | Concat", seed: int | None) -> Order:
     run_length = min(split.manifest.run_length for split in source.splits)
-    return PassEpochs(Order(source.shard_units, seed=seed, run_length=run_length), repeat)
+    return Order(source.shard_units, seed=seed, run_length=run_length)
 
 
 def _starts(sources: Sequence[Source]) -> Items:

@@ -11,8 +11,10 @@ Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The ro
 function is the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
 """
 
+import operator
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +66,7 @@ class Order:
             raise ValueError(
                 f"run_length {run_length}, window_shards {window_shards}: expected at least 1"
             )
+        seed = None if seed is None else check_seed(seed)
         self._sizes = np.asarray(shard_items, dtype=np.int64)
         self._first = np.concatenate(([0], np.cumsum(self._sizes))).astype(np.int64)
         self._seed = seed
@@ -159,6 +162,22 @@ class Order:
         shifted = np.where(positions >= (place + 1) * run - missing, positions + missing, positions)
         items_of_runs: Items = _permuted(shifted // run, runs, keys) * run + shifted % run
         return items_of_runs
+
+
+def check_seed(seed: SupportsIndex) -> int:
+    """Return a seed as a plain integer.
+
+    Raises:
+        TypeError: It is no whole number.
+        ValueError: Not in [0, 2**63).
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected a whole number, got {seed!r}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed {number}: expected 0 to 2**63 - 1")
+    return number
 
 
 def derived_seed(seed: int, number: int) -> int:

@@ -1,5 +1,6 @@
 """Which of how many processes of a training job this is."""
 
+import operator
 import os
 from typing import NamedTuple
 
@@ -40,6 +41,9 @@ def check_ranks(rank: int, world_size: int) -> Ranks:
     Raises:
         ValueError: There is no such rank.
     """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} of {world_size}: expected 0 to {world_size - 1}")
-    return Ranks(rank, world_size)
+    found = Ranks(operator.index(rank), operator.index(world_size))
+    if not 0 <= found.rank < found.world_size:
+        raise ValueError(
+            f"rank {rank} of {world_size}: expected a rank from 0 on, below the number of ranks"
+        )
+    return found

@@ -26,9 +26,10 @@ from clipshards.packer.format.names import (
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.order import WINDOW_SHARDS
 
 # Of two windows of the reading order: a batch can reach into the next one.
-_KEPT_INDEXES = 2048
+_KEPT_INDEXES = 2 * WINDOW_SHARDS
 
 
 class Place(NamedTuple):
@@ -298,6 +299,12 @@ def _hint_inside(storage: Storage) -> str:
     """Return a hint for a location that is a split itself."""
     inside = storage.size(MANIFEST_NAME) is not None
     return "; this is one split, give the folder above it" if inside else ""
+
+
+def check_opened(split: object) -> None:
+    """Raise TypeError for what is no opened split."""
+    if not isinstance(split, Split):
+        raise TypeError(f"split: expected what open_dataset returns, got {split!r}")
 
 
 def check_item(item: int, about: JsonPart, *, where: str) -> None:

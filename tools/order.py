@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 def _order_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--split", help="Name of the split; default: the only one."),
-        click.option("--seed", default=0, show_default=True, help="Seed of the run."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of the run.",
+        ),
         click.option("--no-shuffle", is_flag=True, help="The run has the order of storage."),
         click.option(
             "--global-batch",
@@ -26,9 +32,8 @@ def _order_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--tail",
             type=click.Choice(["pad", "drop", "ragged"]),
-            default="pad",
-            show_default=True,
-            help="What becomes of the last batch of an epoch.",
+            help="What becomes of the last batch of an epoch.  "
+            "[default: pad, with --no-shuffle ragged]",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
     )

@@ -50,5 +50,41 @@ def test_what_is_not_there_is_said(location: Path) -> None:
         list(lookup.comings("nobody", epochs=1))
     with pytest.raises(IndexError, match="step -1"):
         lookup.batch(-1)
-    with pytest.raises(ValueError, match="global_batch 0"):
-        Lookup(open_dataset(location, split="train"), global_batch=0)
+    split = open_dataset(location, split="train")
+    wrong: list[dict[str, Any]] = [
+        {"global_batch": 0},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"tail": "x"},
+        {"repeat": None},
+        {"repeat": 1e300},
+    ]
+    for options in wrong:
+        with pytest.raises(ValueError, match=r"expected|does not end"):
+            Lookup(split, **({"global_batch": 4} | options))
+    with pytest.raises(IndexError, match="step"):
+        lookup.batch(10**20)
+
+
+def test_without_shuffle_nothing_fills_up_as_in_the_run(location: Path) -> None:
+    split = open_dataset(location, split="train")
+    dataset = ShardDataset(split, global_batch=4, shuffle=False, clip=UniformClip(1))
+    rows = Lookup(split, global_batch=4, seed=None).batch(3)
+    assert [row.key for row in rows] == dataset.read_batch(0, 3)["key"]
+
+
+def test_an_index_is_read_once_a_batch(location: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = open_dataset(location, split="train")
+    for item in range(len(split)):
+        split.place_of(item)  # what it keeps itself
+    lookup = Lookup(split, global_batch=15)
+    reads: list[int] = []
+    read = split.read_index
+
+    def counted(shard: int) -> Any:
+        reads.append(shard)
+        return read(shard)
+
+    monkeypatch.setattr(split, "read_index", counted)
+    lookup.batch(0)
+    assert sorted(reads) == [0, 1, 2, 3]

@@ -295,9 +295,18 @@ def test_mixes_that_mean_nothing_are_refused(
         make(splits)
 
 
-def test_what_is_no_source_is_refused() -> None:
+def test_what_is_no_source_is_refused(splits: dict[str, Split]) -> None:
     with pytest.raises(TypeError, match="expected what open_dataset returns"):
         as_source("shards")
+    with pytest.raises(TypeError, match="expected what open_dataset returns"):
+        ClassBalanced(cast(Any, Concat([splits["rare"]])), 0.1)
+    mix: Any = Weighted([splits["rare"]], [1], stop=5)
+    for outer in (
+        lambda: Concat([cast(Any, mix)]),
+        lambda: Weighted([cast(Any, mix)], [1], stop=5),
+    ):
+        with pytest.raises(TypeError, match="cannot be mixed again"):
+            outer()
 
 
 def test_items_without_class_ids_cannot_be_balanced(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run goes on where it stood: at any batch, on other ranks and workers, in any face."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -293,10 +294,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 4}, "expected one of batch_size and global_batch"),
     ({"global_batch": 0}, "global_batch 0: expected at least 1"),
     ({"rank": 0}, "expected rank and world_size, or neither"),
-    ({"rank": 2, "world_size": 2}, "rank 2 of 2: expected 0 to 1"),
+    ({"rank": 2, "world_size": 2}, "rank 2 of 2: expected a rank from 0 on"),
     ({"rank": 0, "world_size": 3}, "global_batch 8: expected at least 1, and a multiple of 3"),
     ({"tail": "cut"}, "tail 'cut': expected one of"),
     ({"repeat": 0}, "repeat 0: expected a number above 0"),
+    ({"repeat": 0, "same_order": True}, "repeat 0: expected a number above 0"),
+    ({"repeat": 1e300}, "repeat 1e\\+300: expected"),
+    ({"seed": -1}, "seed -1: expected 0 to"),
+    ({"rank": 0, "world_size": 0}, "rank 0 of 0: expected a rank from 0 on"),
 ]
 
 
@@ -364,6 +369,44 @@ def test_loaders_can_be_dropped_at_any_moment(split: Split) -> None:
 
 def test_a_position_of_one_worker_is_not_taken_for_that_of_all(split: Split) -> None:
     dataset = made(split)
-    dataset.load_state_dict(made(split).state_dict() | {"workers": 2, "worker": 1})
+    dataset.load_state_dict(made(split).state_dict() | {"workers": 2})
     with pytest.raises(StateError, match="of 2 loader workers, here are 1"):
         next(iter(dataset))
+
+
+@pytest.mark.parametrize(
+    "options", [{"repeat": "2"}, {"repeat": True}, {"seed": 1.5}, {"rank": 0.5, "world_size": 1}]
+)
+def test_options_of_another_type_are_refused(split: Split, options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        made(split, **options)
+
+
+def test_numbers_of_numpy_leave_a_state_that_can_be_stored(split: Split) -> None:
+    given: dict[str, Any] = {
+        "seed": np.int64(5),
+        "global_batch": np.int32(8),
+        "repeat": np.float32(0.5),
+    }
+    dataset = made(split, **given)
+    dataset.set_epoch(np.int64(3))  # type: ignore[arg-type]
+    state = dataset.state_dict()
+    again = made(split, **given)
+    again.load_state_dict(json.loads(json.dumps(state)))
+    assert seen(next(iter(again))) == seen(made(split, repeat=0.5).read_batch(3, 0))
+    made(split, seed=np.int64(5), same_order=True)
+    position = dataset.read_batch(np.int64(1), np.int64(1))["position"]  # type: ignore[arg-type]
+    again.load_state_dict(json.loads(json.dumps(dataset.state_after(position))))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"batch": 10**6}, {"epoch": 2**40}, {"workers": -1}, {"epoch": -1}]
+)
+def test_positions_out_of_range_are_refused(split: Split, changes: dict[str, int]) -> None:
+    with pytest.raises(StateError):
+        made(split).load_state_dict(made(split).state_dict() | changes)
+
+
+def test_a_loader_prepares_something(split: Split) -> None:
+    with pytest.raises(ValueError, match="prefetch 0: expected at least 1"):
+        made(split).loader(workers=1, prefetch=0)
