@@ -257,7 +257,8 @@ def test_interrupt_lets_the_tasks_go(tmp_path: Path, media: Path) -> None:
         other.join(60)
         signal.signal(signal.SIGINT, before)
     wait_until(lambda: not at_work(out), "a task goes on", 8)
-    assert list((out / "t").glob("*.tar")) == []
+    # The first may have ended before the cluster had a process for the second.
+    assert len(list((out / "t").glob("*.tar"))) < 2
     assert read_status(out, split="t").runs == ()
 
 
