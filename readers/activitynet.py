@@ -9,7 +9,7 @@ from clipshards.packer.format.json_activitynet import ActivityNetJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
 from clipshards.readers.clips import Choose
-from clipshards.readers.split import RawSample
+from clipshards.readers.fetch import RawSample
 from clipshards.readers.video import decode_clip
 
 

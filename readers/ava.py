@@ -10,7 +10,8 @@ from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
 from clipshards.readers.clips import Choose, FrameNumbers
-from clipshards.readers.split import RawSample, check_item
+from clipshards.readers.fetch import RawSample
+from clipshards.readers.split import check_item
 from clipshards.readers.video import decode_clip
 
 

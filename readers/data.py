@@ -1,24 +1,24 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
-import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from clipshards.packer.format.errors import StateError
+from clipshards.readers.batch_maker import BatchMaker, Collate, Made, Note
 from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail
 from clipshards.readers.checkpoint import MAX_EPOCHS, make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.cursor import Cursor
 from clipshards.readers.epochs import Epochs, Repeat, check_repeat
-from clipshards.readers.items import ItemReader, Transform
+from clipshards.readers.items import ItemReader, OnError, Transform
 from clipshards.readers.loader import Loader
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
-from clipshards.readers.order import ORDER_VERSION, check_seed, derived_seed
+from clipshards.readers.order import ORDER_VERSION, check_seed
 from clipshards.readers.ranks import check_ranks, find_ranks, has_process_group
 from clipshards.readers.split import Split
 
@@ -32,7 +32,9 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     Batch t of an epoch holds the positions t*G to (t+1)*G of that epoch, G being the items of
     all ranks together; each rank gets its share, and each worker of a rank every n-th batch of it.
     Beside what `collate` makes of the items, a batch carries `position`, a `BatchPosition`,
-    and with tail `pad` the mask `valid`, bool (B,): False for what fills up the last batch.
+    and with tail `pad` the mask `valid`, bool (B,): False for what fills up the last batch; with
+    `on_error="replace"` also `replaced`, bool (B,): True for what stands in for an item that
+    cannot be read.
     """
 
     def __init__(
@@ -50,7 +52,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         rank: int | None = None,
         world_size: int | None = None,
         transform: Transform | None = None,
-        collate: Callable[[Sequence[dict[str, Any]]], dict[str, Any]] = collate_items,
+        collate: Collate = collate_items,
+        on_error: OnError = "raise",
     ) -> None:
         """Set up the stream.
 
@@ -75,6 +78,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             world_size: How many they are; default: likewise, WORLD_SIZE.
             transform: Called with each item, in the worker that decodes it; returns a dict.
             collate: Makes a batch from the items, or from what `transform` made of them.
+            on_error: What becomes of an item that cannot be read, `raise` or `replace`: see
+                `clipshards.readers.items.OnError`.
 
         Raises:
             ValueError, TypeError: An argument is out of range, or of another type.
@@ -85,8 +90,6 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise ValueError("expected rank and world_size, or neither")
         seed, passes = check_seed(seed), check_repeat(repeat)
         self.source: Source = as_source(source)
-        self._readers = _readers(self.source, clip, seed, transform)
-        self._collate = collate
         given = None if rank is None or world_size is None else check_ranks(rank, world_size)
         self._ranks = given or find_ranks()
         self._given_ranks = given is not None
@@ -112,6 +115,15 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         else:
             epochs = self.source.epochs(seed=seed if shuffle else None, repeat=passes)
         self._batches = Batches(epochs, global_batch, tail, in_turn=same_order)
+        self._maker = BatchMaker(
+            self.source,
+            self._batches,
+            clip=clip,
+            seed=seed,
+            transform=transform,
+            collate=collate,
+            on_error=on_error,
+        )
         identity = self.source.identity
         self._identity = {
             # A single split is known by its digest alone.
@@ -199,22 +211,10 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         count = self._batches.count_of(*self._ranks)
         if batch < 0 or (count is not None and batch >= count):
             raise IndexError(f"batch {batch} of {count}")
-        rank, ranks = self._ranks
-        taken = self._batches.take(epoch, batch, rank=rank, ranks=ranks)
-        items = [
-            self._read(unit, number)
-            for unit, number in zip(taken.items.tolist(), taken.passes.tolist(), strict=True)
-        ]
-        made = dict(self._collate(items))
-        if self._batches.tail == "pad":
-            made["valid"] = torch.from_numpy(taken.valid)
-        position = BatchPosition(epoch, batch, batch * self._batches.global_batch)
-        return {**made, "position": position}
+        return self._make(epoch, batch).batch
 
-    def _read(self, unit: int, number: int) -> dict[str, Any]:
-        split, item = self.source.place_of(unit)
-        found = self._readers[split].read(item, number=number)
-        return found if len(self._readers) == 1 else {**found, "source": split}
+    def _make(self, epoch: int, batch: int, note: Note | None = None) -> Made:
+        return self._maker.make(epoch, batch, self._ranks, note)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process stands: behind the last batch handed out.
@@ -276,22 +276,42 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         self._find_ranks()
         return self.__dict__
 
-    def loader(self, *, workers: int = 0, prefetch: int = 2, pin_memory: bool = False) -> Loader:
+    def loader(
+        self,
+        *,
+        workers: int | None = None,
+        threads: int | None = None,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+        timeout_s: float = 600.0,
+    ) -> Loader:
         """Return what yields the batches of one epoch after the other, see `Loader`.
 
+        Without `workers` and `threads`, there are as many threads as this rank has
+        processors (those of the machine, divided by LOCAL_WORLD_SIZE).
+
         Args:
-            workers: Loader processes; 0 decodes in this one. They live until the loader
-                goes, and follow `set_epoch`.
-            prefetch: Batches that each worker prepares ahead.
+            workers: Loader processes, for a transform that keeps Python busy. They live until
+                the loader goes, and follow `set_epoch`.
+            threads: Threads of this process that make batches: decoding runs beside Python,
+                and nothing is handed over. With 0 of both, a batch is made when it is asked for.
+            prefetch: Batches that each of them prepares ahead.
             pin_memory: Put tensors into page-locked memory, for copies to a GPU.
+            timeout_s: Seconds that a batch may take.
+
+        Raises:
+            ValueError: An argument is out of range, or workers and threads are wanted.
         """
         return Loader(
             self,
             self._cursor,
             self._counts,
+            self._make,
             workers=workers,
+            threads=threads,
             prefetch=prefetch,
             pin_memory=pin_memory,
+            timeout_s=timeout_s,
         )
 
 
@@ -300,34 +320,6 @@ def _checked_epoch(epoch: SupportsIndex) -> int:
     if not 0 <= number < MAX_EPOCHS:
         raise ValueError(f"epoch {number}: expected 0 to 2**31 - 1")
     return number
-
-
-def _readers(
-    source: Source, clip: Clip | None, seed: int, transform: Transform | None
-) -> list[ItemReader]:
-    """Return a reader for each split of a source.
-
-    Raises:
-        ValueError: Their items are not of one kind.
-    """
-    for split in source.splits[1:]:
-        for name in ("task", "labels"):
-            first, other = (getattr(one.manifest, name) for one in (source.splits[0], split))
-            if first != other:
-                raise ValueError(
-                    f"{split!r} has {name} {other}, {source.splits[0]!r} has {first}: "
-                    "what is mixed must be of one kind"
-                )
-    return [
-        ItemReader(
-            split,
-            clip=clip,
-            # Splits with items of one number must not draw the same frames.
-            seed=derived_seed(seed, place) if place else seed,
-            transform=transform,
-        )
-        for place, split in enumerate(source.splits)
-    ]
 
 
 class ShardMapDataset(Dataset[dict[str, Any]]):

@@ -10,7 +10,7 @@ from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.split import RawSample
+from clipshards.readers.fetch import RawSample
 
 _STILLS = ("mp4", "frames.npy")
 """Parts that hold the frames of a folder, and are none of its files."""

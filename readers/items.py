@@ -1,26 +1,37 @@
 """Raw samples become decoded items: the keys, shapes and dtypes that a training script sees."""
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from clipshards.packer.format.errors import FormatError
+from clipshards.packer.format.errors import DatasetError, FormatError, StorageError
 from clipshards.packer.format.manifest import labels_fit
 from clipshards.packer.format.structure import SOUND_SUFFIXES
+from clipshards.readers.accounting import Tally
 from clipshards.readers.activitynet import decode_activitynet_item
 from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
 from clipshards.readers.clips import Choose, Clip, FrameNumbers
-from clipshards.readers.draws import draw_uniform
+from clipshards.readers.draws import draw_substitute, draw_uniform
+from clipshards.readers.fetch import Fetch, RawSample, SamplePlace
 from clipshards.readers.order import check_seed
 from clipshards.readers.rawframes import decode_rawframes_item
 from clipshards.readers.skeleton import decode_skeleton_item
-from clipshards.readers.split import RawSample, Split, check_opened
+from clipshards.readers.split import Place, Split, check_opened
 from clipshards.readers.video import decode_video_item
 
 Transform = Callable[[Any], dict[str, Any]]
 """Changes an item, in the process that decodes it; what it returns is collated."""
+
+OnError = Literal["raise", "replace"]
+"""What becomes of an item that cannot be read.
+
+`raise`: the error names location, shard, key and part, and the run ends.
+`replace`: another item of its split stands in for it, always the same one for the same seed and
+pass; it is counted, and told to the log `clipshards`.
+"""
 
 Decode = Callable[[RawSample, int, Choose], dict[str, Any]]
 """Called with a sample, the number of the item in it and the choice of frames; returns the
@@ -36,6 +47,10 @@ DECODERS: dict[str, Decode] = {
     "activitynet": decode_activitynet_item,
 }
 
+_LOG = logging.getLogger("clipshards")
+# An item and its substitutes: so many in a row are no accident.
+_MOST_TRIES = 10
+
 _UNREAD = {"audio": SOUND_SUFFIXES}
 """Parts of a task that its items do not have."""
 
@@ -50,6 +65,7 @@ class ItemReader:
         clip: Clip | None = None,
         seed: int = 0,
         transform: Transform | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         """Set up reading.
 
@@ -58,16 +74,20 @@ class ItemReader:
             clip: Which frames make up the clip; None for all.
             seed: Of the random choice of frames, in [0, 2**63).
             transform: Called with each item; what it returns stands in the item's place.
+            on_error: What becomes of an item that cannot be read.
         """
         check_opened(split)
         if clip is not None and not isinstance(clip, Clip):
             raise TypeError(f"clip: expected a Clip such as UniformClip, got {clip!r}")
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error {on_error!r}: expected one of {get_args(OnError)}")
         self.split = split
         self.seed = check_seed(seed)
         self._decode = DECODERS[split.manifest.task]
         self._unread = _UNREAD.get(split.manifest.task, ())
         self._clip = clip
         self._transform = transform
+        self._replaces = on_error == "replace"
 
     def read(self, item: int, *, number: int) -> dict[str, Any]:
         """Return one item as it comes up in pass `number`, or what `transform` made of it.
@@ -76,8 +96,76 @@ class ItemReader:
             DecodeError, FormatError, StorageError: The sample cannot be had; the message
                 names location, shard, key and part.
         """
-        place = self.split.place_of(item)
-        raw = self.split.read_sample(place.shard, place.sample, without=self._unread)
+        return next(self.read_several([item], [number], Tally()))
+
+    def read_several(
+        self, items: Sequence[int], numbers: Sequence[int], tally: Tally
+    ) -> Iterator[dict[str, Any]]:
+        """Yield several items in this order; near ones are read at once.
+
+        Args:
+            items: Which.
+            numbers: The pass in which each comes up.
+            tally: Counts what was read, and in `replaced` the place of each item here that
+                another one stands in for.
+
+        Raises:
+            DecodeError, FormatError, StorageError: As for `read`; with `on_error="replace"`,
+                many items in a row cannot be had.
+        """
+        places: dict[int, Place] = {}
+        faults: dict[int, DatasetError] = {}
+        for item in items:
+            try:
+                places[item] = self.split.place_of(item)
+            except DatasetError as exc:
+                if not self._replaces:
+                    raise
+                faults[item] = exc
+        samples = [SamplePlace(*places[item][:2]) for item in items if item in places]
+        fetch = self.split.fetch(samples, without=self._unread)
+        try:
+            for nth, (item, number) in enumerate(zip(items, numbers, strict=True)):
+                try:
+                    if item in faults:
+                        raise faults[item]
+                    found = self._decoded(fetch, places[item], item, number)
+                except DatasetError as exc:
+                    if not self._replaces:
+                        raise
+                    found = self._substitute(item, number, exc, tally)
+                    tally.replaced.append(tally.items + nth)
+                yield found if self._transform is None else self._transform(found)
+        finally:
+            tally.items += len(items)
+            tally.add(fetch)
+
+    def _substitute(
+        self, item: int, number: int, fault: DatasetError, tally: Tally
+    ) -> dict[str, Any]:
+        """Return the item that stands in for one that cannot be read, the same one each time."""
+        tried = [fault]
+        while len(tried) < _MOST_TRIES:
+            other = draw_substitute(
+                len(self.split), seed=self.seed, number=number, item=item, attempt=len(tried)
+            )
+            try:
+                place = self.split.place_of(other)
+                fetch = self.split.fetch([SamplePlace(*place[:2])], without=self._unread)
+                found = self._decoded(fetch, place, other, number)
+            except DatasetError as exc:
+                tried.append(exc)
+                continue
+            tally.add(fetch)
+            _LOG.warning("item %d of %r gives way to item %d: %s", item, self.split, other, fault)
+            return found
+        raise StorageError(
+            f"{len(tried)} items in a row cannot be read, so none is replaced; the first: {fault}; "
+            f"the last: {tried[-1]}"
+        ) from fault
+
+    def _decoded(self, fetch: Fetch, place: Place, item: int, number: int) -> dict[str, Any]:
+        raw = fetch.sample(SamplePlace(place.shard, place.sample))
 
         def choose(total_frames: int) -> FrameNumbers:
             if self._clip is None:
@@ -88,7 +176,7 @@ class ItemReader:
         decoded = self._decode(raw, place.item, choose)
         if "class_ids" in decoded:
             self._add_labels(decoded, raw)
-        return decoded if self._transform is None else self._transform(decoded)
+        return decoded
 
     def _add_labels(self, decoded: dict[str, Any], raw: RawSample) -> None:
         """Put the class ids under the name that the split's label mode has for them."""

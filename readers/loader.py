@@ -1,22 +1,26 @@
-"""Loader processes that stay, epoch after epoch, and what was handed out of what they made."""
+"""Batches epoch by epoch, whoever makes them, and what was handed out of what was made."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-
-from clipshards.readers.cursor import Cursor, SharedPlace
+from clipshards.packer.format.errors import WorkerError
+from clipshards.readers.accounting import Accounting, usable_processors
+from clipshards.readers.batch_maker import Made
+from clipshards.readers.cursor import Cursor
+from clipshards.readers.makers import Here, Make, Makers, Processes, Threads
+from clipshards.readers.ranks import gather
 
 if TYPE_CHECKING:
     from clipshards.readers.data import ShardDataset
 
 
 class Loader:
-    """Batches of a `ShardDataset`, epoch by epoch, from loader processes that stay.
+    """Batches of a `ShardDataset`, epoch by epoch, from threads or processes that stay.
 
     Each iteration gives one epoch: the one that was set, else the one after the last. While
     it ends, the first batches of the next are already made. A state says what was handed
-    out, whatever the workers have prepared.
+    out, whatever was prepared.
     """
 
     def __init__(
@@ -24,52 +28,72 @@ class Loader:
         dataset: "ShardDataset",
         cursor: Cursor,
         counts: Callable[[], tuple[int | None, int | None]],
+        make: Make,
         *,
-        workers: int,
+        workers: int | None,
+        threads: int | None,
         prefetch: int,
         pin_memory: bool,
+        timeout_s: float,
     ) -> None:
         """See `ShardDataset.loader`.
 
         Args:
-            dataset: Makes the batches.
+            dataset: Whose batches they are.
             cursor: Of the data set.
             counts: Returns the batches of an epoch of this rank, and of all; None where an
                 epoch does not end. Raises what `ShardDataset.__iter__` raises of ranks.
-            workers: Loader processes.
-            prefetch: Batches that each prepares ahead.
-            pin_memory: As for DataLoader.
+            make: Makes a batch.
+            workers: As there.
+            threads: As there.
+            prefetch: As there.
+            pin_memory: As there.
+            timeout_s: As there.
         """
         if prefetch < 1:
             raise ValueError(f"prefetch {prefetch}: expected at least 1")
+        if timeout_s <= 0:
+            raise ValueError(f"timeout_s {timeout_s}: expected above 0")
+        if min(workers or 0, threads or 0) < 0 or (workers and threads):
+            raise ValueError(f"workers {workers}, threads {threads}: expected one above 0 at most")
+        if workers is None and threads is None:
+            threads = usable_processors()
         self.dataset = dataset
         self._cursor = cursor
         self._counts = counts
-        self._stream = _Stream(dataset)
-        self._options: dict[str, Any] = {
-            "batch_size": None,
-            "num_workers": workers,
-            "prefetch_factor": prefetch if workers else None,
-            "persistent_workers": workers > 0,
-            "pin_memory": pin_memory,
-        }
-        self._batches = DataLoader(self._stream, **self._options)
-        self._running: Iterator[dict[str, Any]] | None = None
-        # What the running stream gives next.
-        self._coming: tuple[int, int] = (-1, 0)
+        self._makers: Makers
+        options: dict[str, Any] = {"pin_memory": pin_memory}
+        if workers or threads:
+            options |= {"prefetch": prefetch, "timeout_s": timeout_s}
+        if workers:
+            self._makers = Processes(make, workers=workers, **options)
+        elif threads:
+            self._makers = Threads(make, threads=threads, **options)
+        else:
+            self._makers = Here(make, **options)
+        # What the makers give next.
+        self._coming: tuple[int, int] | None = None
+        self._account = Accounting(workers=workers or 0, threads=threads or 0)
+        self._gave_s: float | None = None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch of this rank."""
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the batches of one epoch, or what a loaded state left of it."""
+        """Yield the batches of one epoch, or what a loaded state left of it.
+
+        Raises:
+            WorkerError: A batch did not come in time, or who was to make it died; names the
+                sample that was being read.
+            DecodeError, FormatError, StorageError: A sample cannot be had; the message
+                names it.
+        """
         cursor = self._cursor
         count, of_all = self._counts()
-        self._stream.count = count
         epoch, batch = cursor.start()
         while count is None or batch < count:
-            made = self._take(epoch, batch)
+            made = self._take(epoch, batch, count)
             batch += 1
             if batch == count:
                 self._coming = (epoch + 1, 0)
@@ -81,32 +105,51 @@ class Loader:
         self._go_on(epoch)
         cursor.end(epoch, batch, of_all or 0)
 
-    def _take(self, epoch: int, batch: int) -> dict[str, Any]:
-        """Return a batch from the running stream, or from a new one that begins with it."""
-        if self._running is None or self._coming != (epoch, batch):
-            self._stream.begin.set(epoch, batch)
-            self._running = iter(self._batches)
+    def _take(self, epoch: int, batch: int, count: int | None) -> dict[str, Any]:
+        """Return a batch from the makers, who begin anew if another one would come."""
+        asked_s = time.monotonic()
+        if self._gave_s is not None:
+            self._account = self._account.with_consumer(asked_s - self._gave_s)
         try:
-            made = next(self._running)
-            if made["position"][:2] != (epoch, batch):
-                raise RuntimeError(
-                    f"expected batch {batch} of epoch {epoch}, a worker gave {made['position']}"
-                )
+            if self._coming != (epoch, batch):
+                self._makers.begin(epoch, batch, count)
+            made = self._taken(epoch, batch)
         except BaseException:
-            # Workers may be gone, or go on behind batches that are lost: take new ones. The old
-            # ones end now: what the garbage collector ends later, it waits 5 s each for.
-            shutdown = getattr(self._running, "_shutdown_workers", None)
-            self._running = None
-            if shutdown is not None:
-                shutdown()
-            self._batches = DataLoader(self._stream, **self._options)
+            # They may be gone, or go on behind batches that are lost.
+            self._coming = None
+            self._gave_s = None
+            self._makers.close()
             raise
+        self._gave_s = time.monotonic()
+        self._account = self._account.with_batch(made.costs, asked_s=asked_s, got_s=self._gave_s)
+        return made.batch
+
+    def _taken(self, epoch: int, batch: int) -> Made:
+        try:
+            made = self._makers.take()
+        except WorkerError as exc:
+            if self._makers.doings is None:
+                raise
+            where = self._makers.doings.shown(epoch, batch, self.dataset.source.splits)
+            raise WorkerError(f"batch {batch} of epoch {epoch}: {exc}; {where}") from exc
+        if made.batch["position"][:2] != (epoch, batch):
+            raise RuntimeError(
+                f"expected batch {batch} of epoch {epoch}, got {made.batch['position']}"
+            )
         return made
 
     def _go_on(self, epoch: int) -> None:
         """Let the next epoch follow, unless another one was set or a state loaded."""
         if self._cursor.begin == (epoch, 0):
             self._cursor.go_to(epoch + 1, 0)
+
+    def accounting(self, *, all_ranks: bool = False) -> Accounting:
+        """Return where the time went since the loader was made.
+
+        Args:
+            all_ranks: Of all ranks together; then every rank has to call this.
+        """
+        return Accounting.sum(gather(self._account)) if all_ranks else self._account
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the run, behind the last batch that was handed out."""
@@ -115,25 +158,3 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `ShardDataset.load_state_dict`."""
         self.dataset.load_state_dict(state)
-
-
-class _Stream(IterableDataset[dict[str, Any]]):
-    """The batches of all epochs, one epoch behind the other."""
-
-    def __init__(self, dataset: "ShardDataset") -> None:
-        self._dataset = dataset
-        self.count: int | None = 0
-        """Batches of an epoch; None where it does not end."""
-        self.begin = SharedPlace()
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        epoch, batch = self.begin.get()
-        batch += first
-        count = self.count
-        while count != 0:
-            while count is not None and batch >= count:
-                epoch, batch = epoch + 1, batch - count
-            yield self._dataset.read_batch(epoch, batch)
-            batch += step

@@ -140,15 +140,16 @@ class Order:
     def _pass(self, number: int) -> _Pass:
         """Return the shards of a pass in their order."""
         assert self._seed is not None
-        if number not in self._passes:
+        this = self._passes.get(number)
+        if this is None:
             slots = np.arange(len(self._sizes), dtype=np.int64)
             keys = _round_keys(self._seed, number, _SHARDS)
             shards = _permuted(slots, len(slots), keys)
             starts = np.concatenate(([0], np.cumsum(self._sizes[shards]))).astype(np.int64)
-            self._passes[number] = _Pass(shards, starts)
+            this = self._passes[number] = _Pass(shards, starts)
             if len(self._passes) > _KEPT_PASSES:
                 self._passes.popitem(last=False)
-        return self._passes[number]
+        return this
 
     def _shuffled(self, positions: Items, items: int, number: int, window: int) -> Items:
         """Return which item of a window stands at each position in it."""

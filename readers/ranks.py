@@ -2,9 +2,11 @@
 
 import operator
 import os
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
+
+T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
@@ -47,3 +49,12 @@ def check_ranks(rank: int, world_size: int) -> Ranks:
             f"rank {rank} of {world_size}: expected a rank from 0 on, below the number of ranks"
         )
     return found
+
+
+def gather(mine: T) -> list[T]:
+    """Return what each rank has, by rank; every rank has to call this."""
+    if not has_process_group():
+        return [mine]
+    found: list[T | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, mine)
+    return cast("list[T]", found)

@@ -10,7 +10,8 @@ from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
 from clipshards.readers.clips import Choose
-from clipshards.readers.split import RawSample, check_item
+from clipshards.readers.fetch import RawSample
+from clipshards.readers.split import check_item
 
 
 class RawframesItem(TypedDict):

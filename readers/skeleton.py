@@ -8,7 +8,7 @@ import numpy.typing as npt
 from clipshards.packer.format.json_parts import SkeletonJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.readers.clips import Choose
-from clipshards.readers.split import RawSample
+from clipshards.readers.fetch import RawSample
 
 
 class SkeletonItem(TypedDict):

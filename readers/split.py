@@ -2,12 +2,10 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError, FormatError, NotFoundError
@@ -21,11 +19,11 @@ from clipshards.packer.format.names import (
     check_split,
     is_shard_name,
     is_split,
-    member_name,
 )
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.fetch import Columns, Fetch, RawSample, SamplePlace, difference
 from clipshards.readers.order import WINDOW_SHARDS
 
 # Of two windows of the reading order: a batch can reach into the next one.
@@ -43,33 +41,6 @@ class Place(NamedTuple):
     """Which item of the sample, counted from 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawSample:
-    """One sample as it stands in the shard."""
-
-    key: str
-    parts: dict[str, bytes]
-    """Part name to bytes, in the order of the shard."""
-    where: str
-    """Location, shard and key, for error messages."""
-    unread: tuple[str, ...] = ()
-    """Parts that are there and were not wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """A shard's index, packed: a few numbers a sample."""
-
-    keys: npt.NDArray[np.bytes_]
-    first_item: npt.NDArray[np.int64]
-    """Items before each sample; one more entry for the total."""
-    parts: tuple[str, ...]
-    offset: npt.NDArray[np.int64]
-    """(parts, samples); -1 where a sample lacks the part."""
-    size: npt.NDArray[np.int64]
-    crc32c: npt.NDArray[np.int64]
-
-
 class Split:
     """One split of a data set.
 
@@ -83,7 +54,7 @@ class Split:
         self._first_item = np.concatenate(
             ([0], np.cumsum([shard.items for shard in manifest.shards], dtype=np.int64))
         )
-        self._columns: OrderedDict[int, _Columns] = OrderedDict()
+        self._columns: OrderedDict[int, Columns] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -108,7 +79,7 @@ class Split:
             raise IndexError(f"item {item} of {self!r}")
         shard = int(np.searchsorted(self._first_item, item, side="right")) - 1
         inside = item - int(self._first_item[shard])
-        first = self._columns_of(shard).first_item
+        first = self.columns_of(shard).first_item
         sample = int(np.searchsorted(first, inside, side="right")) - 1
         return Place(shard, sample, inside - int(first[sample]))
 
@@ -124,27 +95,20 @@ class Split:
             CorruptShardError: Bytes are missing or altered; names shard, key and part.
             StorageError: The shard cannot be read.
         """
-        columns = self._columns_of(shard)
-        name = f"{self.name}/{self.manifest.shards[shard].name}"
-        key = columns.keys[sample].decode()
-        parts = {}
-        unread = []
-        for row, part in enumerate(columns.parts):
-            offset, size = int(columns.offset[row, sample]), int(columns.size[row, sample])
-            if offset < 0:
-                continue
-            if part in without:
-                unread.append(part)
-                continue
-            data = self.storage.read(name, offset, size)
-            if len(data) != size or crc32c(data) != columns.crc32c[row, sample]:
-                raise CorruptShardError(
-                    f"{self.storage.url}/{name}: {member_name(key, part)}: "
-                    f"{size} bytes at {offset} are not what was packed "
-                    f"({_difference(data, size)}); run verify, and restore the shard"
-                )
-            parts[part] = data
-        return RawSample(key, parts, f"{self.storage.url}/{name}: {key}", tuple(unread))
+        place = SamplePlace(shard, sample)
+        return self.fetch([place], without=without).sample(place)
+
+    def fetch(self, places: Iterable[SamplePlace], *, without: Collection[str] = ()) -> Fetch:
+        """Return what reads several samples at once: near ranges of bytes are joined.
+
+        Args:
+            places: What its `sample` will be asked for, in any order; as often as here.
+            without: Parts that are not wanted, and not read.
+
+        Raises:
+            CorruptShardError, StorageError: As for `read_index`.
+        """
+        return Fetch(self, places, without=without)
 
     def first_item_of(self, shard: int) -> int:
         """Return the number of the first item of a shard."""
@@ -174,13 +138,13 @@ class Split:
             StorageError: The shard cannot be read.
         """
         entry = self.manifest.shards[shard]
-        name = f"{self.name}/{entry.name}"
+        name = self.file_of(shard)
         data = self.storage.read(name, entry.index_offset, entry.index_bytes)
         where = f"{self.storage.url}/{name}: index"
         if len(data) != entry.index_bytes or crc32c(data) != entry.index_crc32c:
             raise CorruptShardError(
                 f"{where}: {entry.index_bytes} bytes at {entry.index_offset} are not what was "
-                f"packed ({_difference(data, entry.index_bytes)}); run verify, and restore "
+                f"packed ({difference(data, entry.index_bytes)}); run verify, and restore "
                 "the shard"
             )
         index = ShardIndex.decode(data, where=where)
@@ -209,10 +173,19 @@ class Split:
                 if key_or_id in (key, name):
                     yield Place(shard, sample, 0)
 
-    def _columns_of(self, shard: int) -> _Columns:
+    def file_of(self, shard: int) -> str:
+        """Return the name of a shard's file in the location."""
+        return f"{self.name}/{self.manifest.shards[shard].name}"
+
+    def columns_of(self, shard: int) -> Columns:
+        """Return the index of a shard, packed; those of the last shards are kept.
+
+        Raises:
+            CorruptShardError, StorageError: As for `read_index`.
+        """
         columns = self._columns.get(shard)
         if columns is None:
-            columns = self._columns[shard] = _pack_columns(self.read_index(shard))
+            columns = self._columns[shard] = Columns.of(self.read_index(shard))
             if len(self._columns) > _KEPT_INDEXES:
                 self._columns.popitem(last=False)
         return columns
@@ -317,10 +290,6 @@ def check_item(item: int, about: JsonPart, *, where: str) -> None:
         raise FormatError(f"{where}.json: {about.items} items, the index promises more")
 
 
-def _difference(data: bytes, size: int) -> str:
-    return f"{len(data)} bytes there" if len(data) != size else "crc32c differs"
-
-
 def _check_belongs(
     index: ShardIndex, manifest: Manifest, shard: int, entry: ShardEntry, where: str
 ) -> None:
@@ -340,19 +309,3 @@ def _check_belongs(
                 f"{where}: {name} is {found!r}, the manifest expects {expected!r}; "
                 "the shard belongs elsewhere"
             )
-
-
-def _pack_columns(index: ShardIndex) -> _Columns:
-    parts = tuple(index.parts)
-    offset, size, crc = (
-        np.array([getattr(index.parts[part], column) for part in parts], dtype=np.int64)
-        for column in ("offset", "size", "crc32c")
-    )
-    return _Columns(
-        keys=np.array([key.encode() for key in index.keys], dtype=np.bytes_),
-        first_item=np.concatenate(([0], np.cumsum(index.items, dtype=np.int64))),
-        parts=parts,
-        offset=offset,
-        size=size,
-        crc32c=crc,
-    )

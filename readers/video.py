@@ -12,7 +12,7 @@ from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.readers.clips import Choose
-from clipshards.readers.split import RawSample
+from clipshards.readers.fetch import RawSample
 
 
 class VideoItem(TypedDict):

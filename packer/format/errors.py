@@ -10,7 +10,7 @@
             CorruptShardError           the bytes are not the ones that were packed
         DecodeError                 a part is as packed and yet cannot be decoded
         StateError                  a position to go on from belongs elsewhere
-        WorkerError                 processes died over one piece of work
+        WorkerError                 processes died or hung over one piece of work
         StorageError                a location cannot be read or written
             NotFoundError               no data set, split or sample of that name
 
@@ -70,7 +70,7 @@ class StateError(DatasetError):
 
 
 class WorkerError(DatasetError):
-    """Worker processes died or hung over one piece of work, again and again."""
+    """Worker processes or threads died or hung over one piece of work, or cannot deliver it."""
 
 
 class StorageError(DatasetError):

@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 ITEMS = 37
+# Ways to make batches.
+BOTH = [{"threads": 0}, {"threads": 3}, {"workers": 2}]
 BATCHES = 5
 
 
@@ -80,13 +82,13 @@ class Failing:
         return item
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("by", [*BOTH, {"workers": 1}, {"workers": 3}], ids=str)
 @pytest.mark.parametrize("failing", [(0, 0), (0, 2), (1, 0), (1, 4)])
 def test_a_run_goes_on_after_an_error_without_a_gap(
-    split: Split, workers: int, failing: tuple[int, int]
+    split: Split, by: dict[str, Any], failing: tuple[int, int]
 ) -> None:
     transform = Failing(made(split).read_batch(*failing)["key"][3])
-    loader = made(split, transform=transform).loader(workers=workers)
+    loader = made(split, transform=transform).loader(**by)
     found: list[tuple[int, int]] = []
 
     def read() -> None:
@@ -103,13 +105,13 @@ def test_a_run_goes_on_after_an_error_without_a_gap(
     assert found == epoch(0) + epoch(1)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_begun_again_after_an_error_is_whole(split: Split, workers: int) -> None:
-    loader = made(split, transform=(failing := Failing(""))).loader(workers=workers)
+@pytest.mark.parametrize("by", BOTH, ids=str)
+def test_an_epoch_begun_again_after_an_error_is_whole(split: Split, by: dict[str, Any]) -> None:
+    loader = made(split, transform=(failing := Failing(""))).loader(**by)
     assert places(loader) == epoch(0)
     failing.key = made(split).read_batch(1, 0)["key"][0]
     del loader
-    loader = made(split, transform=failing).loader(workers=workers)
+    loader = made(split, transform=failing).loader(**by)
     loader.dataset.set_epoch(1)
     with pytest.raises(KeyError):
         list(loader)
@@ -118,12 +120,12 @@ def test_an_epoch_begun_again_after_an_error_is_whole(split: Split, workers: int
     assert places(loader) == epoch(2)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("by", BOTH, ids=str)
 def test_an_error_in_the_first_batch_after_a_resume_keeps_the_place(
-    split: Split, workers: int
+    split: Split, by: dict[str, Any]
 ) -> None:
     key = made(split).read_batch(0, 3)["key"][0]
-    loader = made(split, transform=Failing(key)).loader(workers=workers)
+    loader = made(split, transform=Failing(key)).loader(**by)
     loader.load_state_dict(state_at(split, 0, 3))
     with pytest.raises(KeyError):
         list(loader)
@@ -148,9 +150,9 @@ def test_a_state_says_what_was_set_or_loaded_last(split: Split) -> None:
     assert places(loader) == epoch(2, 4)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_is_loaded_in_a_running_epoch_comes_next(split: Split, workers: int) -> None:
-    loader = made(split).loader(workers=workers)
+@pytest.mark.parametrize("by", BOTH, ids=str)
+def test_what_is_loaded_in_a_running_epoch_comes_next(split: Split, by: dict[str, Any]) -> None:
+    loader = made(split).loader(**by)
     found = []
     for batch in loader:
         found += places([batch])
@@ -181,9 +183,11 @@ def test_an_epoch_set_while_workers_start_is_the_next_one(split: Split, context:
     assert places(loader) == epoch(1)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_two_iterators_of_one_loader_do_not_disturb_each_other(split: Split, workers: int) -> None:
-    loader = made(split).loader(workers=workers)
+@pytest.mark.parametrize("by", BOTH, ids=str)
+def test_two_iterators_of_one_loader_do_not_disturb_each_other(
+    split: Split, by: dict[str, Any]
+) -> None:
+    loader = made(split).loader(**by)
     pairs = [places(pair) for pair in zip(loader, loader, strict=True)]
     assert pairs == [[place, place] for place in epoch(0)]
     first, second = iter(loader), iter(loader)
@@ -253,11 +257,13 @@ def test_ranks_say_the_same_where_one_has_no_share_of_the_last_batch(split: Spli
     assert [place_of(loader.state_dict()) for loader in loaders] == [(1, 0)] * 4
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_rank_without_a_rest_goes_on_with_the_next_epoch(split: Split, workers: int) -> None:
+@pytest.mark.parametrize("by", [{"workers": 1}, {"threads": 2}], ids=str)
+def test_a_rank_without_a_rest_goes_on_with_the_next_epoch(
+    split: Split, by: dict[str, Any]
+) -> None:
     state = ragged(split, 3).state_after(ragged(split, 3).read_batch(0, 0)["position"])
     for rank, rest in ((0, []), (3, [(0, 1)])):
-        loader = ragged(split, rank).loader(workers=workers)
+        loader = ragged(split, rank).loader(**by)
         loader.load_state_dict(state)
         assert places(loader) == rest
         assert places(loader)[0] == (1, 0)

@@ -95,10 +95,10 @@ def test_a_pass_has_each_item_once_and_pads_are_marked(split: Split) -> None:
 
 
 @pytest.mark.parametrize("repeat", [1, 0.5, 2, None])
-@pytest.mark.parametrize("before", [0, 2])
-@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("before", [{"threads": 0}, {"threads": 3}, {"workers": 2}], ids=str)
+@pytest.mark.parametrize("after", [{"threads": 0}, {"threads": 2}, {"workers": 1}], ids=str)
 def test_a_loader_goes_on_behind_what_it_handed_out(
-    split: Split, repeat: Any, before: int, after: int
+    split: Split, repeat: Any, before: dict[str, Any], after: dict[str, Any]
 ) -> None:
     batches = {1: 5, 0.5: 3, 2: 10, None: 12}[repeat]
     expected = [
@@ -106,11 +106,11 @@ def test_a_loader_goes_on_behind_what_it_handed_out(
         for epoch in range(2)
     ]
     for stop in {0, 1, batches - 1, batches} - ({batches} if repeat is None else set()):
-        first = made(split, repeat=repeat).loader(workers=before)
+        first = made(split, repeat=repeat).loader(**before)
         found = take(first, stop)
         state = first.state_dict()
         del first
-        second = made(split, repeat=repeat).loader(workers=after)
+        second = made(split, repeat=repeat).loader(**after)
         second.load_state_dict(state)
         found += take(second, batches - stop)
         if repeat is None:
@@ -168,12 +168,22 @@ def test_setting_the_epoch_of_a_loaded_state_keeps_the_place(split: Split) -> No
     assert [seen(batch) for batch in second] == whole_run(split, 2)[1]
 
 
-def test_the_next_epoch_is_prepared_while_one_ends(split: Split) -> None:
-    loader = made(split).loader(workers=1, prefetch=2)
-    list(loader)
-    running = loader._running
-    list(loader)
-    assert loader._running is running, "the stream began anew"
+@pytest.mark.parametrize("by", [{"workers": 1}, {"threads": 2}], ids=str)
+def test_the_next_epoch_is_prepared_while_one_ends(
+    split: Split, by: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = made(split).loader(**by, prefetch=2)
+    begun: list[Any] = []
+    begin = loader._makers.begin
+
+    def noted(*place: Any) -> None:
+        begun.append(place)
+        begin(*place)
+
+    monkeypatch.setattr(loader._makers, "begin", noted)
+    for _ in range(3):
+        list(loader)
+    assert [place[:2] for place in begun] == [(0, 0)], "it began anew"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -346,15 +356,13 @@ def test_an_endless_epoch_has_no_length(split: Split) -> None:
 
 def test_a_resume_late_in_an_epoch_costs_what_a_beginning_costs(split: Split) -> None:
     # Only the batches asked for are read, whatever comes before them.
-    dataset = made(split, repeat=1000)
-    reads: list[int] = []
-    read = dataset._readers[0].read
+    reads: list[str] = []
 
-    def counted(item: int, *, number: int) -> dict[str, Any]:
-        reads.append(item)
-        return read(item, number=number)
+    def counted(item: dict[str, Any]) -> dict[str, Any]:
+        reads.append(item["key"])
+        return item
 
-    dataset._readers[0].read = counted  # type: ignore[method-assign]
+    dataset = made(split, repeat=1000, transform=counted)
     dataset.load_state_dict(dataset.state_after(made_position(0, len(dataset) * 9 // 10)))
     next(iter(dataset))
     assert len(reads) == 8

@@ -1,0 +1,214 @@
+"""Where the time of a training run goes: storage, decoding, handing over, or the run itself."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+from clipshards.readers.fetch import Fetch
+
+# Waiting for less than this share of the time is not worth turning a knob.
+_WORTHWHILE = 0.05
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read for a batch, as it is made."""
+
+    items: int = 0
+    replaced: list[int] = field(default_factory=list)
+    """Places of items, in the order of reading, that others stand in for."""
+    storage_s: float = 0.0
+    bytes_fetched: int = 0
+    bytes_used: int = 0
+
+    def add(self, fetch: Fetch) -> None:
+        """Count what was read so far."""
+        self.storage_s += fetch.seconds
+        self.bytes_fetched += fetch.bytes_fetched
+        self.bytes_used += fetch.bytes_used
+
+
+class Costs(NamedTuple):
+    """What one batch took, in the process or thread that made it."""
+
+    items: int
+    replaced: int
+    """Items that could not be read, and gave way to others."""
+    storage_s: float
+    """Seconds in reads."""
+    decode_s: float
+    """Seconds in everything else: decoding, transform, collate."""
+    bytes_fetched: int
+    bytes_used: int
+    finished_s: float
+    """When it was ready, by the clock that all processes of a machine share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where the time went since a loader was made; of one rank, or of several together.
+
+    The seconds of the process that takes the batches are `consumer_s`, its own work between
+    two batches, and what it waited for: `storage_s`, `decode_s` and `hand_over_s`. While it
+    waits for a batch that is being made, the time counts for storage and decoding as they
+    shared the making of this batch.
+    """
+
+    ranks: int = 1
+    batches: int = 0
+    items: int = 0
+    replaced: int = 0
+    """Items that could not be read, and gave way to others; none is ever skipped."""
+    consumer_s: float = 0.0
+    storage_s: float = 0.0
+    decode_s: float = 0.0
+    hand_over_s: float = 0.0
+    making_storage_s: float = 0.0
+    """Seconds of all who make batches, in reads."""
+    making_decode_s: float = 0.0
+    """Seconds of all who make batches, in the rest."""
+    bytes_fetched: int = 0
+    bytes_used: int = 0
+    workers: int = 0
+    """Loader processes of a rank."""
+    threads: int = 0
+    """Loader threads of a rank."""
+
+    @property
+    def seconds(self) -> float:
+        """Consumer and waiting together, of all ranks."""
+        return self.consumer_s + self.storage_s + self.decode_s + self.hand_over_s
+
+    @property
+    def items_per_s(self) -> float:
+        """Items a second of all ranks together."""
+        return self.items * self.ranks / self.seconds if self.seconds else 0.0
+
+    def with_batch(self, costs: Costs, *, asked_s: float, got_s: float) -> "Accounting":
+        """Return this and one batch more.
+
+        Args:
+            costs: Of the batch.
+            asked_s: When the consumer asked for it.
+            got_s: When the consumer had it.
+        """
+        waited = max(min(costs.finished_s, got_s) - asked_s, 0.0)
+        making = costs.storage_s + costs.decode_s
+        storage = waited * costs.storage_s / making if making else 0.0
+        return self._plus(
+            batches=1,
+            items=costs.items,
+            replaced=costs.replaced,
+            storage_s=storage,
+            decode_s=waited - storage,
+            hand_over_s=got_s - asked_s - waited,
+            making_storage_s=costs.storage_s,
+            making_decode_s=costs.decode_s,
+            bytes_fetched=costs.bytes_fetched,
+            bytes_used=costs.bytes_used,
+        )
+
+    def with_consumer(self, seconds: float) -> "Accounting":
+        """Return this and the consumer's own work for some seconds more."""
+        return self._plus(consumer_s=seconds)
+
+    def since(self, before: "Accounting") -> "Accounting":
+        """Return what came on top of an earlier account of the same loader."""
+        mine, other = asdict(self), asdict(before)
+        return Accounting(
+            **{name: mine[name] - (0 if name in _KEPT else other[name]) for name in mine}
+        )
+
+    @staticmethod
+    def sum(of_ranks: Iterable["Accounting"]) -> "Accounting":
+        """Return the accounts of several ranks as one."""
+        several = [asdict(one) for one in of_ranks]
+        kept = {name: max((one[name] for one in several), default=0) for name in _SETUP}
+        summed = {
+            of_class.name: sum(one[of_class.name] for one in several)
+            for of_class in fields(Accounting)
+            if of_class.name not in _SETUP
+        }
+        return Accounting(**(summed | kept))
+
+    def _plus(self, **more: float) -> "Accounting":
+        mine = asdict(self)
+        return Accounting(**(mine | {name: mine[name] + value for name, value in more.items()}))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all numbers by name, and `advice`."""
+        return {
+            "items_per_s": self.items_per_s,
+            **asdict(self),
+            "advice": self.advice,
+        }
+
+    @property
+    def line(self) -> str:
+        """All of it in one line for people."""
+        if not self.batches:
+            return "nothing was read"
+        shares = ", ".join(
+            f"{name} {seconds / self.seconds:.0%}" for name, seconds in self._shares().items()
+        )
+        used = self.bytes_used / self.bytes_fetched if self.bytes_fetched else 1.0
+        return (
+            f"{self.items_per_s:,.1f} items/s; {shares} of {self.seconds / self.ranks:.1f} s; "
+            f"{self.bytes_fetched / 1e6:,.1f} MB fetched, {used:.0%} used; "
+            f"{self.replaced} replaced"
+        )
+
+    @property
+    def advice(self) -> str:
+        """Which knob to turn, in one sentence."""
+        waits = self._shares()
+        consumer = waits.pop("consumer")
+        if sum(waits.values()) <= _WORTHWHILE * self.seconds:
+            return f"the training is the limit ({_share(consumer, self)}): nothing to turn here"
+        longest = max(waits, key=waits.__getitem__)
+        words = f"{longest} is the limit ({_share(waits[longest], self)} of the time)"
+        processors = usable_processors()
+        makers = self.workers or self.threads
+        if longest == "hand-over":
+            return (
+                f"{words}: take threads= instead of workers="
+                if self.workers
+                else (f"{words}: take fewer threads=")
+            )
+        more = f"more {'workers=' if self.workers else 'threads='}, {makers} so far"
+        if longest == "storage":
+            return f"{words}: {more}, or media nearer to the machine"
+        if makers < processors:
+            return f"{words}: {more}, on {processors} processors"
+        return (
+            f"{words}, on all {processors} processors: take fewer frames, a cheaper transform, or "
+            "pack again with an encode recipe"
+        )
+
+    def _shares(self) -> dict[str, float]:
+        return {
+            "consumer": self.consumer_s,
+            "storage": self.storage_s,
+            "decode": self.decode_s,
+            "hand-over": self.hand_over_s,
+        }
+
+
+# Of the loader, not of what it did.
+_SETUP = ("workers", "threads")
+_KEPT = (*_SETUP, "ranks")
+
+
+def usable_processors() -> int:
+    """Return the processors that this rank may use: its share of those of the machine."""
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        processors = os.cpu_count() or 1
+    of_machine = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(processors // max(int(of_machine) if of_machine.isdecimal() else 1, 1), 1)
+
+
+def _share(seconds: float, of: Accounting) -> str:
+    return f"{seconds / of.seconds:.0%}" if of.seconds else "0%"
