@@ -29,6 +29,7 @@ from clipshards.packer.plan import Plan
 from clipshards.packer.receipts import Receipt, load_receipts, warnings_of
 from clipshards.packer.records import Reject
 from clipshards.packer.reports import PackReport
+from clipshards.packer.run_length import run_length
 from clipshards.packer.standing import stored_manifest, stored_plan
 from clipshards.packer.storage import Storage, open_storage
 
@@ -136,8 +137,7 @@ def close_split(
         labels=labels,
         class_names=tuple(plan.request["class_names"]),
         recipe=plan.request["recipe"],
-        # A sample is worth a request of its own; the order may part all neighbours.
-        run_length=1,
+        run_length=run_length(plan.request, [receipt.entry for receipt in receipts]),
         request_digest=plan.request_digest,
         plan_digest=plan.digest,
         accounting=Accounting(

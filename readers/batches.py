@@ -18,9 +18,18 @@ Tail = Literal["pad", "drop", "ragged"]
 """
 
 
+# Runs of neighbours that a batch is made of, at least.
+_LEAST_RUNS = 8
+
+
 def default_tail(*, shuffle: bool) -> Tail:
     """Return what a run does with its last batches unless it is told otherwise."""
     return "pad" if shuffle else "ragged"
+
+
+def longest_run(global_batch: int) -> int:
+    """Return how many neighbours may stay together, lest they be all of a batch in every pass."""
+    return max(global_batch // _LEAST_RUNS, 1)
 
 
 class BatchPosition(NamedTuple):
@@ -47,9 +56,10 @@ class BatchItems(NamedTuple):
 class Batches:
     """The global batches of each epoch: the same on any number of ranks and workers.
 
-    Batch t holds the positions t*G to (t+1)*G of the epoch. Inside it items are sorted as
-    they are stored, so that neighbours are read one behind the other, and each rank takes
-    its slice.
+    Batch t holds the positions t*G to (t+1)*G of the epoch. Each rank takes a slice of them,
+    what fills up a last batch dealt out evenly, and sorts it as it is stored, so that
+    neighbours are read one behind the other. Sorted before it is sliced, a batch of a set
+    that is packed class by class would give each rank some of the classes only.
     """
 
     epochs: Epochs
@@ -106,13 +116,23 @@ class Batches:
             if self.tail == "ragged":
                 positions, valid = positions[valid], valid[valid]
             positions = positions % length
-        found = self.epochs.locate(epoch, positions)
         if self.in_turn:
             mine = np.arange(rank, len(positions), ranks)
         else:
+            left = int(np.count_nonzero(valid))
+            pads = len(positions) - left
+            # The valid ones come first: of both kinds, each rank takes a slice.
+            first, last = (_share(left, one, ranks) for one in (rank, rank + 1))
+            pad, last_pad = (
+                left + _share(left + pads, one, ranks) - _share(left, one, ranks)
+                for one in (rank, rank + 1)
+            )
+            mine = np.concatenate((np.arange(first, last), np.arange(pad, last_pad)))
+        found, valid = self.epochs.locate(epoch, positions[mine]), valid[mine]
+        if not self.in_turn:
             order = np.lexsort((found.passes, found.items))
-            mine = order[_share(len(order), rank, ranks) : _share(len(order), rank + 1, ranks)]
-        return BatchItems(found.items[mine], found.passes[mine], valid[mine])
+            return BatchItems(found.items[order], found.passes[order], valid[order])
+        return BatchItems(found.items, found.passes, valid)
 
 
 def _share(items: int, rank: int, ranks: int) -> int:

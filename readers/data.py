@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from clipshards.packer.format.errors import StateError
 from clipshards.readers.batch_maker import BatchMaker, Collate, Made, Note
-from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail
+from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail, longest_run
 from clipshards.readers.checkpoint import MAX_EPOCHS, make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
@@ -113,7 +113,11 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
                 )
             epochs: Epochs = MmengineEpochs(len(self.source), int(passes or 1), seed)
         else:
-            epochs = self.source.epochs(seed=seed if shuffle else None, repeat=passes)
+            epochs = self.source.epochs(
+                seed=seed if shuffle else None,
+                repeat=passes,
+                longest_run=longest_run(global_batch),
+            )
         self._batches = Batches(epochs, global_batch, tail, in_turn=same_order)
         self._maker = BatchMaker(
             self.source,

@@ -116,9 +116,7 @@ class Loader:
             made = self._taken(epoch, batch)
         except BaseException:
             # They may be gone, or go on behind batches that are lost.
-            self._coming = None
-            self._gave_s = None
-            self._makers.close()
+            self.close()
             raise
         self._gave_s = time.monotonic()
         self._account = self._account.with_batch(made.costs, asked_s=asked_s, got_s=self._gave_s)
@@ -142,6 +140,11 @@ class Loader:
         """Let the next epoch follow, unless another one was set or a state loaded."""
         if self._cursor.begin == (epoch, 0):
             self._cursor.go_to(epoch + 1, 0)
+
+    def close(self) -> None:
+        """End threads and processes now, not only with the loader; iterating begins new ones."""
+        self._coming = self._gave_s = None
+        self._makers.close()
 
     def accounting(self, *, all_ranks: bool = False) -> Accounting:
         """Return where the time went since the loader was made.

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from clipshards.packer.format.errors import NotFoundError
-from clipshards.readers.batches import Batches, Tail, default_tail
+from clipshards.readers.batches import Batches, Tail, default_tail, longest_run
 from clipshards.readers.checkpoint import MAX_EPOCHS
-from clipshards.readers.epochs import PassEpochs, check_repeat
-from clipshards.readers.order import Order
+from clipshards.readers.epochs import check_repeat
+from clipshards.readers.mixing import Whole
 from clipshards.readers.split import Split, check_opened
 
 
@@ -68,14 +68,12 @@ class Lookup:
         passes = check_repeat(repeat)
         if passes is None:
             raise ValueError("repeat None: what does not end is not to be looked through")
-        order = Order(
-            [shard.items for shard in split.manifest.shards],
-            seed=seed,
-            run_length=split.manifest.run_length,
+        global_batch = operator.index(global_batch)
+        self._epochs = Whole(split).epochs(
+            seed=seed, repeat=passes, longest_run=longest_run(global_batch)
         )
-        self._epochs = PassEpochs(order, passes)
         tail = tail or default_tail(shuffle=seed is not None)
-        self._batches = Batches(self._epochs, operator.index(global_batch), tail)
+        self._batches = Batches(self._epochs, global_batch, tail)
 
     @property
     def steps_per_epoch(self) -> int:

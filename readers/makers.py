@@ -182,6 +182,8 @@ class Processes:
         self._stream = _Stream(make, self.doings, prefetch)
         self._options: dict[str, Any] = {
             "batch_size": None,
+            # Else arrays in a batch of the user's collate would become tensors here alone.
+            "collate_fn": _as_is,
             "num_workers": workers,
             "prefetch_factor": prefetch,
             "persistent_workers": True,
@@ -252,6 +254,10 @@ def _places(
             epoch, batch = epoch + 1, batch - count
         yield epoch, batch
         batch += step
+
+
+def _as_is(made: Made) -> Made:
+    return made
 
 
 def _late(timeout_s: float) -> str:

@@ -49,8 +49,15 @@ class Source(Protocol):
     def place_of(self, unit: int) -> UnitPlace:
         """Return which item a unit stands for."""
 
-    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
-        """Return the sequence of units that each epoch is."""
+    def epochs(self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None) -> Epochs:
+        """Return the sequence of units that each epoch is.
+
+        Args:
+            seed: Of the order; None for that of storage.
+            repeat: Passes of an epoch.
+            longest_run: Neighbours that stay together, at most; None for as many as the
+                splits say.
+        """
 
 
 class Whole:
@@ -69,9 +76,11 @@ class Whole:
         """See `Source`."""
         return UnitPlace(0, unit)
 
-    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+    def epochs(
+        self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None
+    ) -> PassEpochs:
         """See `Source`."""
-        return _passes(self, seed, repeat)
+        return PassEpochs(_order(self, seed, longest_run), repeat)
 
 
 class ClassBalanced:
@@ -135,9 +144,11 @@ class ClassBalanced:
         inside = int(np.searchsorted(self._ends[shard], unit - self._first[shard], side="right"))
         return UnitPlace(0, self.splits[0].first_item_of(shard) + inside)
 
-    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+    def epochs(
+        self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None
+    ) -> PassEpochs:
         """See `Source`."""
-        return _passes(self, seed, repeat)
+        return PassEpochs(_order(self, seed, longest_run), repeat)
 
 
 class Concat:
@@ -169,9 +180,11 @@ class Concat:
         """See `Source`."""
         return _place_in(self._sources, self._first, unit)
 
-    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+    def epochs(
+        self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None
+    ) -> PassEpochs:
         """See `Source`."""
-        return _passes(self, seed, repeat)
+        return PassEpochs(_order(self, seed, longest_run), repeat)
 
 
 class Weighted:
@@ -229,7 +242,7 @@ class Weighted:
         """See `Source`."""
         return _place_in(self._sources, self._first, unit)
 
-    def epochs(self, *, seed: int | None, repeat: Repeat) -> Epochs:
+    def epochs(self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None) -> Epochs:
         """See `Source`; `repeat` must be 1, as `stop` says how long an epoch is.
 
         Raises:
@@ -238,7 +251,7 @@ class Weighted:
         if repeat != 1:
             raise ValueError(f"repeat {repeat}: of a weighted mix, stop says how long an epoch is")
         orders = [
-            _order(source, None if seed is None else derived_seed(seed, place))
+            _order(source, None if seed is None else derived_seed(seed, place), longest_run)
             for place, source in enumerate(self._sources)
         ]
         return _MixedEpochs(orders, self._counts, self._first, seed or 0, self._stop)
@@ -340,13 +353,15 @@ def _shard_source(source: object) -> "Whole | ClassBalanced | Concat":
     return source
 
 
-def _passes(source: "Whole | ClassBalanced | Concat", seed: int | None, repeat: Repeat) -> Epochs:
-    return PassEpochs(_order(source, seed), repeat)
-
-
-def _order(source: "Whole | ClassBalanced | Concat", seed: int | None) -> Order:
+def _order(
+    source: "Whole | ClassBalanced | Concat", seed: int | None, longest_run: int | None
+) -> Order:
     run_length = min(split.manifest.run_length for split in source.splits)
-    return Order(source.shard_units, seed=seed, run_length=run_length)
+    if len(source) != sum(map(len, source.splits)):
+        run_length = 1  # the copies of an item are neighbours
+    return Order(
+        source.shard_units, seed=seed, run_length=min(run_length, longest_run or run_length)
+    )
 
 
 def _starts(sources: Sequence[Source]) -> Items:

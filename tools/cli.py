@@ -29,6 +29,7 @@ _COMMANDS = {
     "verify": ("clipshards.tools.verify:verify", "Read every byte and say what is damaged."),
     "batch": ("clipshards.tools.order:batch", "List the items that make a step of training."),
     "when": ("clipshards.tools.order:when", "Say in which steps of training a sample comes up."),
+    "bench": ("clipshards.tools.bench:bench", "Measure how fast a data set comes here."),
     "demo": ("clipshards.tools.demo:demo", "Generate videos, pack, verify and stream them."),
 }
 

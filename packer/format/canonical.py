@@ -26,6 +26,8 @@ _ENCODER = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 )
 
+_DECODER = json.JSONDecoder()
+
 
 def decode_json(data: bytes, *, where: str) -> Any:
     """Return the value that `data` encodes.
@@ -39,7 +41,8 @@ def decode_json(data: bytes, *, where: str) -> Any:
             format), or nested deeper than Python's parser goes.
     """
     try:
-        value = json.loads(data)
+        # Decoded here: json.loads would guess the encoding of bytes first.
+        value = _DECODER.decode(data.decode())
         canonical = encode_json(value) == data
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{where}: expected canonical JSON: {exc}") from exc
@@ -67,33 +70,48 @@ def check_schema(value: Any, schema: Any, *, where: str) -> None:
     Traceback (most recent call last):
     clipshards.packer.format.errors.FormatError: json.size: expected 2 values, got 1
     """
+    fault = _fault(value, schema)
+    if fault is not None:
+        path, words = fault
+        raise FormatError(f"{where}{path}: {words}")
+
+
+def _fault(value: Any, schema: Any) -> tuple[str, str] | None:
+    """Return the path to the first place that differs, and what is wrong; None for nothing."""
+    # No text is built for what fits: every sample that is read comes through here.
     if isinstance(schema, type):
         # bool is an int in Python and is not one in JSON.
         if type(value) is not schema:
-            raise FormatError(f"{where}: expected {schema.__name__}, got {_brief(value)}")
+            return "", f"expected {schema.__name__}, got {_brief(value)}"
         if schema is int and value not in _INT64:
-            raise FormatError(f"{where}: expected an integer of 64 bits, got {_brief(value)}")
+            return "", f"expected an integer of 64 bits, got {_brief(value)}"
     elif isinstance(schema, dict):
         if type(value) is not dict:
-            raise FormatError(f"{where}: expected an object, got {_brief(value)}")
+            return "", f"expected an object, got {_brief(value)}"
         if value.keys() != schema.keys():
             odd = sorted(value.keys() ^ schema.keys())
-            raise FormatError(f"{where}: missing or unknown key {odd[0]!r}")
+            return "", f"missing or unknown key {odd[0]!r}"
         for key, inner in schema.items():
-            check_schema(value[key], inner, where=f"{where}.{key}")
+            item = value[key]
+            if type(item) is not inner or inner is int:
+                fault = _fault(item, inner)
+                if fault is not None:
+                    return f".{key}{fault[0]}", fault[1]
     else:
         if type(value) is not list:
-            raise FormatError(f"{where}: expected a list, got {_brief(value)}")
+            return "", f"expected a list, got {_brief(value)}"
         if isinstance(schema, tuple):
             if len(value) != len(schema):
-                raise FormatError(f"{where}: expected {len(schema)} values, got {len(value)}")
-            inners = list(schema)
+                return "", f"expected {len(schema)} values, got {len(value)}"
+            inners = schema
         else:
             inners = schema * len(value)
         for place, (item, inner) in enumerate(zip(value, inners, strict=True)):
-            # Long columns of plain values are the common case: no text is built for them.
             if type(item) is not inner or (inner is int and item not in _INT64):
-                check_schema(item, inner, where=f"{where}[{place}]")
+                fault = _fault(item, inner)
+                if fault is not None:
+                    return f"[{place}]{fault[0]}", fault[1]
+    return None
 
 
 def _brief(value: Any) -> str:

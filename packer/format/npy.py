@@ -50,24 +50,16 @@ def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
     """
     start = len(_MAGIC) + 2
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
-    match = _HEADER.fullmatch(data[start:end])
-    if not data.startswith(_MAGIC) or match is None:
-        raise FormatError(f"{where}: expected an npy array, got {bytes(data[:16])!r}")
-    descr = match[1].decode()
-    sizes = [size for size in match[2].decode().replace(" ", "").split(",") if size]
-    # A size of 19 digits and more can only be a lie; it must not become arithmetic.
-    shape = tuple(int(size[:19]) for size in sizes)
-    if len(shape) > _MAX_AXES:
-        raise FormatError(f"{where}: {len(shape)} axes, expected at most {_MAX_AXES}")
-    if descr not in _DESCRS or _header(descr, shape) != data[:end]:
-        raise FormatError(f"{where}: expected an npy header of this format, got {match[0][:200]!r}")
-    dtype = np.dtype(descr)
+    try:
+        dtype, shape = _read_header(data[:end])
+    except ValueError as exc:
+        raise FormatError(f"{where}: {exc}") from None
     if len(data) - end != math.prod(shape) * dtype.itemsize:
         raise FormatError(
             f"{where}: shape {shape} of {dtype} needs {math.prod(shape) * dtype.itemsize} bytes, "
             f"got {len(data) - end}"
         )
-    if descr == "|b1" and np.frombuffer(data, np.uint8, offset=end).max(initial=0) > 1:
+    if dtype == np.bool_ and np.frombuffer(data, np.uint8, offset=end).max(initial=0) > 1:
         raise FormatError(f"{where}: a truth value is neither 0 nor 1")
     try:
         return np.frombuffer(data, dtype=dtype, offset=end).reshape(shape)
@@ -76,6 +68,22 @@ def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
 
 
 @lru_cache(maxsize=1024)
+def _read_header(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """Return dtype and shape; ValueError where it is not spelled as `_header` does."""
+    match = _HEADER.fullmatch(header, len(_MAGIC) + 2)
+    if not header.startswith(_MAGIC) or match is None:
+        raise ValueError(f"expected an npy array, got {header[:16]!r}")
+    descr = match[1].decode()
+    sizes = [size for size in match[2].decode().replace(" ", "").split(",") if size]
+    # A size of 19 digits and more can only be a lie; it must not become arithmetic.
+    shape = tuple(int(size[:19]) for size in sizes)
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"{len(shape)} axes, expected at most {_MAX_AXES}")
+    if descr not in _DESCRS or _header(descr, shape) != header:
+        raise ValueError(f"expected an npy header of this format, got {match[0][:200]!r}")
+    return np.dtype(descr), shape
+
+
 def _header(descr: str, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     length = len(_MAGIC) + 2 + len(text) + 1

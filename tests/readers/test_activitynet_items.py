@@ -312,14 +312,6 @@ def test_segments_of_a_batch_are_lists(packed_videos: tuple[Split, dict[str, Arr
     assert batch["total_frames"].tolist() == [len(frames[name]) for name in names]
 
 
-def test_features_of_several_lengths_name_the_remedy(
-    packed_videos: tuple[Split, dict[str, Array]],
-) -> None:
-    dataset = ShardDataset(packed_videos[0], batch_size=3, clip=UniformClip(2))
-    with pytest.raises(ValueError, match=r"'feature': .* bring them to one by transform="):
-        next(iter(dataset))
-
-
 # Real annotations
 
 
