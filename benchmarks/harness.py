@@ -22,8 +22,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-Row = Callable[[argparse.Namespace, Path], float]
-"""Does the work once, given the arguments and an empty folder; returns the units done."""
+Row = Callable[[argparse.Namespace, Path], float | dict[str, Any]]
+"""Does the work once, given the arguments and an empty folder; returns the units done, or figures
+of its own by name, which take the place of those measured from outside."""
+
+Results = dict[str, list[dict[str, Any]]]
+"""Row to the figures of each repeat."""
 
 _PACKAGES = ("clipshards", "av", "numpy", "torch", "webdataset", "mosaicml-streaming", "litdata")
 
@@ -36,6 +40,7 @@ def run_rows(
     prepare: Callable[[argparse.Namespace], None],
     imports: Sequence[str] | Mapping[str, Sequence[str]] = (),
     peers: Collection[str] = (),
+    report: Callable[[Results], None] | None = None,
 ) -> None:
     """Measure every row and print a table, or run one row when called for it.
 
@@ -47,6 +52,7 @@ def run_rows(
         imports: Modules that a job loads once, however long it is; loaded before the clock.
             By row where each has its own, so that the peak of each is that of its own.
         peers: Rows that need the environment of `--peers-python`.
+        report: Prints the results, where the common table does not tell them.
     """
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
     parser.add_argument("--repeats", type=int, default=5)
@@ -68,7 +74,7 @@ def run_rows(
         names = [name for name in names if name not in peers]
         if skipped:
             print(f"skipped without --peers-python: {', '.join(skipped)}\n")
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    results: Results = {name: [] for name in names}
     for repeat in range(args.repeats):
         turn = repeat % len(names)
         for name in names[turn:] + names[:turn]:
@@ -78,10 +84,14 @@ def run_rows(
             if done.returncode:
                 sys.exit(f"{name} failed:\n{done.stderr}")
             results[name].append(json.loads(done.stdout.splitlines()[-1]))
-    _print_table(results, names, unit)
+    _print_versions(results)
+    if report is None:
+        _print_table(results, names, unit)
+    else:
+        report(results)
 
 
-def _measure(row: Row, args: argparse.Namespace) -> dict[str, float]:
+def _measure(row: Row, args: argparse.Namespace) -> dict[str, Any]:
     folder = args.work / f"out-{os.getpid()}"
     folder.mkdir()
     os.sync()  # nobody pays for what the one before left unwritten
@@ -90,7 +100,8 @@ def _measure(row: Row, args: argparse.Namespace) -> dict[str, float]:
     wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
     peak = max(usage.ru_maxrss for usage in _usage()) / 1000
     subprocess.run(["rm", "-rf", str(folder)], check=True)
-    return {"units": units, "wall_s": wall, "cpu_s": cpu, "peak_mb": peak}
+    measured = {"wall_s": wall, "cpu_s": cpu, "peak_mb": peak}
+    return measured | (units if isinstance(units, dict) else {"units": units})
 
 
 def _usage() -> list[resource.struct_rusage]:
@@ -109,14 +120,18 @@ def sync_files(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _print_table(results: dict[str, list[dict[str, Any]]], names: list[str], unit: str) -> None:
-    base = results[names[0]]
+def _print_versions(results: Results) -> None:
     known: dict[str, str] = {}
-    for name in names:
-        known = results[name][0]["versions"] | known
+    for runs in results.values():
+        known = runs[0]["versions"] | known
     versions = ", ".join(f"{package} {number}" for package, number in known.items())
     print(f"{versions}, {os.cpu_count()} CPUs")
-    print(f"medians of {len(base)} interleaved repeats; x = {names[0]}\n")
+    print(f"medians of {len(next(iter(results.values())))} interleaved repeats\n")
+
+
+def _print_table(results: Results, names: list[str], unit: str) -> None:
+    base = results[names[0]]
+    print(f"x = {names[0]}\n")
     print(f"| row | {unit}/s (min-max) | wall x | CPU x | CPU s per 1000 {unit} | peak MB |")
     print("|---|---|---|---|---|---|")
     for name in names:

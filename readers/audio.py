@@ -46,7 +46,7 @@ def decode_audio_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
     return {
         "key": raw.key,
         "id": about.id,
-        "audios": values["mel.npy"].copy(),
+        "audios": values["mel.npy"],
         "frame_numbers": choose(about.total_frames),
         "total_frames": about.total_frames,
         "class_ids": about.labels,

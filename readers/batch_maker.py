@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ import torch
 from clipshards.readers.accounting import Costs, Tally
 from clipshards.readers.batches import Batches, BatchPosition
 from clipshards.readers.clips import Clip
+from clipshards.readers.collate import collate_items
+from clipshards.readers.epochs import BlockEpochs
 from clipshards.readers.items import ItemReader, OnError, Transform
 from clipshards.readers.mixing import Source
 from clipshards.readers.order import derived_seed
@@ -52,7 +55,7 @@ class BatchMaker:
         """
         _check_kinds(source)
         self._source = source
-        self._batches = batches
+        self._batches = replace(batches, epochs=BlockEpochs(batches.epochs, units=len(source)))
         self._collate = collate
         self._replaces = on_error == "replace"
         self._readers = [
@@ -63,6 +66,8 @@ class BatchMaker:
                 seed=derived_seed(seed, place) if place else seed,
                 transform=transform,
                 on_error=on_error,
+                # Our own collate copies what it is given.
+                writable=collate is not collate_items,
             )
             for place, split in enumerate(source.splits)
         ]

@@ -8,7 +8,9 @@ from clipshards.packer.format.errors import FormatError, StateError, Unsupported
 STATE_FORMAT = "clipshards-position"
 STATE_VERSION = 1
 MAX_EPOCHS = 2**31
-"""No run has as many epochs, nor an epoch as many batches."""
+"""No run has as many epochs."""
+# Nor an epoch as many batches, or samples where these are counted.
+_MAX_BATCHES = 2**62
 
 _SCHEMA = {
     "format": str,
@@ -88,8 +90,9 @@ def read_state(state: Any, identity: dict[str, Any]) -> Resume:
             "what the run had, or begin anew"
         )
     for name in ("epoch", "batch", "workers"):
-        if not 0 <= state[name] < MAX_EPOCHS:
-            raise StateError(f"{name} {state[name]}: expected 0 to {MAX_EPOCHS - 1}")
+        limit = _MAX_BATCHES if name == "batch" else MAX_EPOCHS
+        if not 0 <= state[name] < limit:
+            raise StateError(f"{name} {state[name]}: expected 0 to {limit - 1}")
     return Resume(state["epoch"], state["batch"], state["workers"])
 
 

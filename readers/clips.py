@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,14 @@ FrameNumbers = npt.NDArray[np.int64]
 
 Choose = Callable[[int], FrameNumbers]
 """Takes the frames of a video, gives those of its clip."""
+
+
+@lru_cache(maxsize=256)
+def all_frames(total_frames: int) -> FrameNumbers:
+    """Return the numbers of all frames, the choice where there is no clip; read-only."""
+    numbers = np.arange(total_frames, dtype=np.int64)
+    numbers.flags.writeable = False
+    return numbers
 
 
 @runtime_checkable
@@ -63,8 +72,9 @@ class UniformClip:
         """
         inside = draws if self.jitter else np.full(self.length, 0.5)
         frames = ((np.arange(self.length) + inside) * (total_frames / self.length)).astype(np.int64)
-        # A product just below the end may round up to it.
-        return np.minimum(frames, total_frames - 1)
+        # A product near the end of a segment may round beyond it, to either side.
+        borders = np.arange(self.length + 1) * total_frames
+        return np.clip(frames, borders[:-1] // self.length, (borders[1:] - 1) // self.length)
 
 
 @dataclass(frozen=True, slots=True)

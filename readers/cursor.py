@@ -1,13 +1,14 @@
 """Where the iteration of a data set begins, stands and goes on, in this process and its workers."""
 
+import operator
 import os
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch.utils.data import get_worker_info
 
 from clipshards.packer.format.errors import StateError
-from clipshards.readers.checkpoint import Resume
+from clipshards.readers.checkpoint import MAX_EPOCHS, Resume
 
 
 class SharedPlace:
@@ -48,6 +49,17 @@ class Cursor:
         self._shared = SharedPlace()
         self._iterated_by = 0
         self._own: Resume | None = None
+
+    def set_epoch(self, epoch: SupportsIndex) -> None:
+        """Let the next iteration give an epoch; in its midst, if it is to go on there.
+
+        Raises:
+            ValueError: Not in [0, 2**31).
+        """
+        number = checked_epoch(epoch)
+        self.next = None
+        if number != self.begin[0]:
+            self.go_to(number, 0)
 
     def go_to(self, epoch: int, batch: int) -> None:
         """Let the next iteration begin there."""
@@ -99,3 +111,15 @@ class Cursor:
         """
         if self.next == (epoch, batch):
             self.next = (epoch, count)
+
+
+def checked_epoch(epoch: SupportsIndex) -> int:
+    """Return an epoch as a plain integer.
+
+    Raises:
+        ValueError: Not in [0, 2**31).
+    """
+    number = operator.index(epoch)
+    if not 0 <= number < MAX_EPOCHS:
+        raise ValueError(f"epoch {number}: expected 0 to 2**31 - 1")
+    return number

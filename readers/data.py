@@ -2,24 +2,24 @@
 
 import operator
 from collections.abc import Iterator
-from typing import Any, SupportsIndex
+from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from clipshards.packer.format.errors import StateError
 from clipshards.readers.batch_maker import BatchMaker, Collate, Made, Note
 from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail, longest_run
-from clipshards.readers.checkpoint import MAX_EPOCHS, make_state, read_state
+from clipshards.readers.checkpoint import make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
-from clipshards.readers.cursor import Cursor
+from clipshards.readers.cursor import Cursor, checked_epoch
 from clipshards.readers.epochs import Epochs, Repeat, check_repeat
 from clipshards.readers.items import ItemReader, OnError, Transform
 from clipshards.readers.loader import Loader
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, check_seed
-from clipshards.readers.ranks import check_ranks, find_ranks, has_process_group
+from clipshards.readers.ranks import OwnRanks
 from clipshards.readers.split import Split
 
 
@@ -86,14 +86,10 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """
         if (batch_size is None) == (global_batch is None):
             raise ValueError("expected one of batch_size and global_batch")
-        if (rank is None) != (world_size is None):
-            raise ValueError("expected rank and world_size, or neither")
         seed, passes = check_seed(seed), check_repeat(repeat)
         self.source: Source = as_source(source)
-        given = None if rank is None or world_size is None else check_ranks(rank, world_size)
-        self._ranks = given or find_ranks()
-        self._given_ranks = given is not None
-        world = self._ranks.world_size
+        self._ranks = OwnRanks(rank, world_size)
+        world = self._ranks.now.world_size
         if batch_size is not None:
             global_batch = operator.index(batch_size) * world
         assert global_batch is not None
@@ -144,7 +140,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
     @property
     def batch_size(self) -> int:
         """Items in a batch of one rank; only the last one of an epoch may have fewer."""
-        return self._batches.global_batch // self._ranks.world_size
+        return self._batches.global_batch // self._ranks.now.world_size
 
     @property
     def epoch(self) -> int:
@@ -159,10 +155,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         Raises:
             ValueError: Not in [0, 2**31).
         """
-        epoch = _checked_epoch(epoch)
-        self._cursor.next = None
-        if epoch != self.epoch:
-            self._cursor.go_to(epoch, 0)
+        self._cursor.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch of this rank.
@@ -170,7 +163,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         Raises:
             TypeError: Epochs do not end.
         """
-        count = self._batches.count_of(*self._ranks)
+        count = self._batches.count_of(*self._ranks.now)
         if count is None:
             raise TypeError("an epoch of repeat=None does not end, and has no len()")
         return count
@@ -182,18 +175,17 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         return self._iterate(None if get_worker_info() is None else self._start())
 
     def _start(self) -> tuple[int, int]:
-        self._find_ranks()
+        self._ranks.find()
         return self._cursor.start()
 
     def _counts(self) -> tuple[int | None, int | None]:
         """Return the batches of an epoch of this rank, and of all."""
-        self._find_ranks()
-        return self._batches.count_of(*self._ranks), self._batches.count
+        return self._batches.count_of(*self._ranks.find()), self._batches.count
 
     def _iterate(self, start: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
         epoch, batch = start or self._start()
         worker = get_worker_info()
-        count = self._batches.count_of(*self._ranks)
+        count = self._batches.count_of(*self._ranks.now)
         while count is None or batch < count:
             made = self.read_batch(epoch, batch)
             batch += 1 if worker is None else worker.num_workers
@@ -211,14 +203,14 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             DecodeError, FormatError, StorageError: A sample cannot be had; the message
                 names it.
         """
-        epoch, batch = _checked_epoch(epoch), operator.index(batch)
-        count = self._batches.count_of(*self._ranks)
+        epoch, batch = checked_epoch(epoch), operator.index(batch)
+        count = self._batches.count_of(*self._ranks.now)
         if batch < 0 or (count is not None and batch >= count):
             raise IndexError(f"batch {batch} of {count}")
         return self._make(epoch, batch).batch
 
     def _make(self, epoch: int, batch: int, note: Note | None = None) -> Made:
-        return self._maker.make(epoch, batch, self._ranks, note)
+        return self._maker.make(epoch, batch, self._ranks.now, note)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process stands: behind the last batch handed out.
@@ -260,26 +252,6 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             raise StateError(f"batch {resume.batch}: an epoch has {count}")
         self._cursor.resume(resume)
 
-    def _find_ranks(self) -> None:
-        """Look again: the process group may have come after the data set."""
-        if self._given_ranks:
-            return
-        if get_worker_info() is not None and not has_process_group():
-            return  # a spawned worker cannot know
-        found = find_ranks()
-        if found.world_size != self._ranks.world_size:
-            raise RuntimeError(
-                f"the data set was made for {self._ranks.world_size} ranks, there are "
-                f"{found.world_size} now; make it after init_process_group, or give rank and "
-                "world_size"
-            )
-        self._ranks = found
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a spawned worker gets, which cannot look for the process group itself."""
-        self._find_ranks()
-        return self.__dict__
-
     def loader(
         self,
         *,
@@ -292,7 +264,8 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """Return what yields the batches of one epoch after the other, see `Loader`.
 
         Without `workers` and `threads`, there are as many threads as this rank has
-        processors (those of the machine, divided by LOCAL_WORLD_SIZE).
+        processors (those of the machine, divided by LOCAL_WORLD_SIZE); for skeletons and
+        features one, since most of their work is Python's own, which one thread does at a time.
 
         Args:
             workers: Loader processes, for a transform that keeps Python busy. They live until
@@ -317,13 +290,6 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             pin_memory=pin_memory,
             timeout_s=timeout_s,
         )
-
-
-def _checked_epoch(epoch: SupportsIndex) -> int:
-    number = operator.index(epoch)
-    if not 0 <= number < MAX_EPOCHS:
-        raise ValueError(f"epoch {number}: expected 0 to 2**31 - 1")
-    return number
 
 
 class ShardMapDataset(Dataset[dict[str, Any]]):

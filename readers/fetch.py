@@ -7,6 +7,8 @@ each other are read at once; a large part is read alone, which saves copying it.
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -27,8 +29,7 @@ _LARGE = 32 * 2**10
 _MOST_JOINED = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class RawSample:
+class RawSample(NamedTuple):
     """One sample as it stands in the shard."""
 
     key: str
@@ -85,7 +86,7 @@ class Fetch:
     """
 
     def __init__(
-        self, split: "Split", places: Iterable[SamplePlace], *, without: Collection[str] = ()
+        self, split: "Split", places: Iterable[tuple[int, int]], *, without: Collection[str] = ()
     ) -> None:
         """See `Split.fetch`."""
         self.seconds = 0.0
@@ -94,44 +95,42 @@ class Fetch:
         self.bytes_used = 0
         """Of them, those of parts that were asked for."""
         self._storage = split.storage
-        self._samples: dict[SamplePlace, _Sample] = {}
-        self._last: tuple[SamplePlace, RawSample] | None = None
-        shard, name = -1, ""
-        current: _Range | None = None
-        for place in sorted(places):
-            known = self._samples.get(place)
-            if known is not None:
-                known.asked += 1
-                continue
-            if place.shard != shard:
-                shard, name = place.shard, split.file_of(place.shard)
-                columns, current = split.columns_of(shard), None
-            pieces, unread = [], []
-            for part, (offset, size, crc) in zip(
-                columns.parts, columns.numbers[place.sample].tolist(), strict=True
-            ):
-                if offset < 0:
-                    continue
-                if part in without:
-                    unread.append(part)
-                    continue
-                if (
-                    current is None
-                    or size >= _LARGE
-                    or not 0 <= offset - current.stop <= _GAP
-                    or offset + size - current.start > _MOST_JOINED
-                ):
-                    current = _Range(name, offset, offset)
-                current.stop = offset + size
-                current.users += 1
-                pieces.append(_Piece(part, current, offset - current.start, size, crc))
-                if size >= _LARGE:
-                    current = None
-            self._samples[place] = _Sample(
-                columns.keys[place.sample].decode(), name, pieces, tuple(unread)
-            )
+        self._samples: dict[tuple[int, int], _Sample] = {}
+        self._last: tuple[tuple[int, int], RawSample] | None = None
+        asked: dict[tuple[int, int], int] = {}
+        for place in places:
+            asked[place] = asked.get(place, 0) + 1
+        for shard, group in groupby(sorted(asked), key=itemgetter(0)):
+            of_shard = list(group)
+            samples = [sample for _, sample in of_shard]
+            columns, file = split.columns_of(shard), split.file_of(shard)
+            keys, rows = columns.keys[samples].tolist(), columns.numbers[samples].tolist()
+            current: _Range | None = None
+            for place, key, row in zip(of_shard, keys, rows, strict=True):
+                planned = _Sample(key.decode(), file, asked[place])
+                self._samples[place] = planned
+                for part, (offset, size, crc) in zip(columns.parts, row, strict=True):
+                    if offset < 0:
+                        continue
+                    if part in without:
+                        planned.unread += (part,)
+                        continue
+                    if (
+                        current is None
+                        or size >= _LARGE
+                        or not 0 <= offset - current.stop <= _GAP
+                        or offset + size - current.start > _MOST_JOINED
+                    ):
+                        current = _Range(file, offset)
+                    current.stop = offset + size
+                    if not planned.ranges or planned.ranges[-1] is not current:
+                        planned.ranges.append(current)
+                        current.users += 1
+                    planned.pieces.append((part, current, offset - current.start, size, crc))
+                    if size >= _LARGE:
+                        current = None
 
-    def sample(self, place: SamplePlace) -> RawSample:
+    def sample(self, place: tuple[int, int]) -> RawSample:
         """Return a sample, checked against its checksums.
 
         Raises:
@@ -140,16 +139,17 @@ class Fetch:
         """
         planned = self._samples[place]
         planned.asked -= 1
-        if self._last is not None and self._last[0] == place:
-            raw = self._last[1]
-        else:
-            raw = self._raw(planned)
+        last, self._last = self._last, None
+        try:
+            raw = last[1] if last is not None and last[0] == place else self._raw(planned)
+        finally:
+            if not planned.asked:
+                for range_ in planned.ranges:
+                    range_.users -= 1
+                    if not range_.users:
+                        range_.data = None
+        if planned.asked:
             self._last = (place, raw)
-        if planned.asked == 0:
-            for piece in planned.pieces:
-                piece.range.users -= 1
-                if piece.range.users == 0:
-                    piece.range.data = None
         return raw
 
     def _raw(self, planned: "_Sample") -> RawSample:
@@ -162,12 +162,14 @@ class Fetch:
                 data = data[start : start + size]
             if len(data) != size or crc32c(data) != crc:
                 raise CorruptShardError(
-                    f"{self._storage.url}/{planned.file}: {member_name(planned.key, part)}: "
+                    f"{self._storage.url}/{range_.file}: {member_name(planned.key, part)}: "
                     f"{size} bytes at {range_.start + start} are not what was packed "
                     f"({difference(data, size)}); run verify, and restore the shard"
                 )
             parts[part] = data
-            self.bytes_used += size
+        if not planned.had:
+            planned.had = True
+            self.bytes_used += sum(map(len, parts.values()))
         where = f"{self._storage.url}/{planned.file}: {planned.key}"
         return RawSample(planned.key, parts, where, planned.unread)
 
@@ -182,37 +184,36 @@ class Fetch:
         return data
 
 
-@dataclass(slots=True)
 class _Range:
     """Bytes that are read at once."""
 
-    file: str
-    start: int
-    stop: int
-    users: int = 0
-    """Parts in it that nobody asked for yet."""
-    data: bytes | None = None
+    __slots__ = ("data", "file", "start", "stop", "users")
+
+    def __init__(self, file: str, start: int) -> None:
+        self.file = file
+        self.start = start
+        self.stop = start
+        self.users = 0
+        """Samples in it that nobody asked for yet."""
+        self.data: bytes | None = None
 
 
-class _Piece(NamedTuple):
-    """A part of a sample in its range."""
-
-    part: str
-    range: _Range
-    start: int
-    """From the beginning of the range."""
-    size: int
-    crc32c: int
-
-
-@dataclass(slots=True)
 class _Sample:
-    key: str
-    file: str
-    pieces: list[_Piece]
-    unread: tuple[str, ...]
-    asked: int = 1
-    """How often it will still be asked for."""
+    """A sample that will be asked for."""
+
+    __slots__ = ("asked", "file", "had", "key", "pieces", "ranges", "unread")
+
+    def __init__(self, key: str, file: str, asked: int) -> None:
+        self.key = key
+        self.file = file
+        self.had = False
+        """Whether its bytes are among those used."""
+        self.asked = asked
+        """How often it will still be."""
+        self.pieces: list[tuple[str, _Range, int, int, int]] = []
+        """Part, range and place in it, size, crc32c."""
+        self.ranges: list[_Range] = []
+        self.unread: tuple[str, ...] = ()
 
 
 def difference(data: bytes, size: int) -> str:

@@ -1,21 +1,22 @@
 """Raw samples become decoded items: the keys, shapes and dtypes that a training script sees."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from clipshards.packer.format.errors import DatasetError, FormatError, StorageError
-from clipshards.packer.format.manifest import labels_fit
+from clipshards.packer.format.manifest import LabelMode, labels_fit
 from clipshards.packer.format.structure import SOUND_SUFFIXES
 from clipshards.readers.accounting import Tally
 from clipshards.readers.activitynet import decode_activitynet_item
 from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
-from clipshards.readers.clips import Choose, Clip, FrameNumbers
+from clipshards.readers.clips import Choose, Clip, FrameNumbers, all_frames
 from clipshards.readers.draws import draw_substitute, draw_uniform
-from clipshards.readers.fetch import Fetch, RawSample, SamplePlace
+from clipshards.readers.fetch import Fetch, RawSample
 from clipshards.readers.order import check_seed
 from clipshards.readers.rawframes import decode_rawframes_item
 from clipshards.readers.skeleton import decode_skeleton_item
@@ -66,6 +67,7 @@ class ItemReader:
         seed: int = 0,
         transform: Transform | None = None,
         on_error: OnError = "raise",
+        writable: bool = True,
     ) -> None:
         """Set up reading.
 
@@ -75,6 +77,8 @@ class ItemReader:
             seed: Of the random choice of frames, in [0, 2**63).
             transform: Called with each item; what it returns stands in the item's place.
             on_error: What becomes of an item that cannot be read.
+            writable: Whether arrays are the item's own, to be changed; else they may be the
+                bytes that were read, or shared among items. Without a transform only.
         """
         check_opened(split)
         if clip is not None and not isinstance(clip, Clip):
@@ -87,6 +91,7 @@ class ItemReader:
         self._unread = _UNREAD.get(split.manifest.task, ())
         self._clip = clip
         self._transform = transform
+        self._writable = writable or transform is not None
         self._replaces = on_error == "replace"
 
     def read(self, item: int, *, number: int) -> dict[str, Any]:
@@ -113,17 +118,12 @@ class ItemReader:
             DecodeError, FormatError, StorageError: As for `read`; with `on_error="replace"`,
                 many items in a row cannot be had.
         """
-        places: dict[int, Place] = {}
-        faults: dict[int, DatasetError] = {}
-        for item in items:
-            try:
-                places[item] = self.split.place_of(item)
-            except DatasetError as exc:
-                if not self._replaces:
-                    raise
-                faults[item] = exc
-        samples = [SamplePlace(*places[item][:2]) for item in items if item in places]
+        started = time.perf_counter()
+        places, faults = self._places(items)
+        samples = [place[:2] for place in map(places.get, items) if place is not None]
         fetch = self.split.fetch(samples, without=self._unread)
+        # Nearly all of it is for indexes that are read.
+        tally.storage_s += time.perf_counter() - started
         try:
             for nth, (item, number) in enumerate(zip(items, numbers, strict=True)):
                 try:
@@ -140,6 +140,21 @@ class ItemReader:
             tally.items += len(items)
             tally.add(fetch)
 
+    def _places(self, items: Sequence[int]) -> tuple[dict[int, Place], dict[int, DatasetError]]:
+        """Return where items stand, and why that cannot be told where an index is damaged."""
+        try:
+            return dict(zip(items, self.split.places_of(items), strict=True)), {}
+        except DatasetError:
+            if not self._replaces:
+                raise
+        places, faults = {}, {}
+        for item in items:
+            try:
+                places[item] = self.split.place_of(item)
+            except DatasetError as exc:
+                faults[item] = exc
+        return places, faults
+
     def _substitute(
         self, item: int, number: int, fault: DatasetError, tally: Tally
     ) -> dict[str, Any]:
@@ -151,7 +166,7 @@ class ItemReader:
             )
             try:
                 place = self.split.place_of(other)
-                fetch = self.split.fetch([SamplePlace(*place[:2])], without=self._unread)
+                fetch = self.split.fetch([place[:2]], without=self._unread)
                 found = self._decoded(fetch, place, other, number)
             except DatasetError as exc:
                 tried.append(exc)
@@ -165,26 +180,41 @@ class ItemReader:
         ) from fault
 
     def _decoded(self, fetch: Fetch, place: Place, item: int, number: int) -> dict[str, Any]:
-        raw = fetch.sample(SamplePlace(place.shard, place.sample))
+        raw = fetch.sample(place[:2])
 
-        def choose(total_frames: int) -> FrameNumbers:
-            if self._clip is None:
-                return np.arange(total_frames, dtype=np.int64)
-            draws = draw_uniform(self._clip.draws, seed=self.seed, number=number, item=item)
-            return self._clip.choose(total_frames, draws)
-
-        decoded = self._decode(raw, place.item, choose)
-        if "class_ids" in decoded:
-            self._add_labels(decoded, raw)
+        decoded = self._decode(raw, place.item, self._choose(number, item))
+        add_labels(decoded, self.split.manifest.labels, where=f"{raw.where}.json")
+        if self._writable:
+            for name, value in decoded.items():
+                if isinstance(value, np.ndarray) and not value.flags.writeable:
+                    decoded[name] = value.copy()
         return decoded
 
-    def _add_labels(self, decoded: dict[str, Any], raw: RawSample) -> None:
-        """Put the class ids under the name that the split's label mode has for them."""
-        labels = decoded.pop("class_ids")
-        mode = self.split.manifest.labels
-        if not labels_fit(mode, len(labels)):
-            raise FormatError(f"{raw.where}.json: {len(labels)} labels in a split of mode {mode!r}")
-        if mode == "one":
-            decoded["label"] = int(labels[0])
-        elif mode == "many":
-            decoded["labels"] = np.array(labels, dtype=np.int64)
+    def _choose(self, number: int, item: int) -> Choose:
+        """Return what chooses the frames of an item."""
+        clip = self._clip
+        if clip is None:
+            return all_frames
+
+        def choose(total_frames: int) -> FrameNumbers:
+            draws = draw_uniform(clip.draws, seed=self.seed, number=number, item=item)
+            return clip.choose(total_frames, draws)
+
+        return choose
+
+
+def add_labels(decoded: dict[str, Any], mode: LabelMode, *, where: str) -> None:
+    """Put an item's class ids, if it has any, under the name that the label mode has for them.
+
+    Raises:
+        FormatError: There are more or fewer than the mode says.
+    """
+    labels = decoded.pop("class_ids", None)
+    if labels is None:
+        return
+    if not labels_fit(mode, len(labels)):
+        raise FormatError(f"{where}: {len(labels)} labels in a split of mode {mode!r}")
+    if mode == "one":
+        decoded["label"] = int(labels[0])
+    elif mode == "many":
+        decoded["labels"] = np.array(labels, dtype=np.int64)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from clipshards.readers.data import ShardDataset
 
 
+# Most of the work on their samples is Python's own: two threads would be in each other's way.
+_ONE_THREAD = ("skeleton", "audio")
+
+
 class Loader:
     """Batches of a `ShardDataset`, epoch by epoch, from threads or processes that stay.
 
@@ -52,12 +56,13 @@ class Loader:
         """
         if prefetch < 1:
             raise ValueError(f"prefetch {prefetch}: expected at least 1")
-        if timeout_s <= 0:
+        if not timeout_s > 0:
             raise ValueError(f"timeout_s {timeout_s}: expected above 0")
         if min(workers or 0, threads or 0) < 0 or (workers and threads):
             raise ValueError(f"workers {workers}, threads {threads}: expected one above 0 at most")
         if workers is None and threads is None:
-            threads = usable_processors()
+            task = dataset.source.splits[0].manifest.task
+            threads = 1 if task in _ONE_THREAD else usable_processors()
         self.dataset = dataset
         self._cursor = cursor
         self._counts = counts
@@ -128,7 +133,9 @@ class Loader:
         except WorkerError as exc:
             if self._makers.doings is None:
                 raise
-            where = self._makers.doings.shown(epoch, batch, self.dataset.source.splits)
+            doings, splits = self._makers.doings, self.dataset.source.splits
+            where = "; ".join(doings.shown_of(maker, splits) for maker in self._makers.gone)
+            where = where or doings.shown(epoch, batch, splits)
             raise WorkerError(f"batch {batch} of epoch {epoch}: {exc}; {where}") from exc
         if made.batch["position"][:2] != (epoch, batch):
             raise RuntimeError(

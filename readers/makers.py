@@ -5,9 +5,10 @@ All give the same batches in the same order, one epoch behind the other without 
 
 import queue
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
@@ -17,11 +18,16 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from clipshards.packer.format.errors import WorkerError
 from clipshards.readers.batch_maker import Made, Note
 from clipshards.readers.cursor import SharedPlace
+from clipshards.readers.hand_over import packed, pinned, unpacked
 from clipshards.readers.shared_memory import check_room
 from clipshards.readers.waiting import Doings
 
-# Seconds that threads have to end their batch when the loader or the process ends.
+# Seconds that all threads together have to end their batch when the loader or the process ends.
 _ENDING_S = 30.0
+
+
+# How DataLoader begins what it says of a process that died.
+_DIED = "DataLoader worker (pid"
 
 
 class Make(Protocol):
@@ -37,6 +43,10 @@ class Makers(Protocol):
     @property
     def doings(self) -> Doings | None:
         """What each of them is at, where they are others than who waits."""
+
+    @property
+    def gone(self) -> Sequence[int]:
+        """Which of them died."""
 
     def begin(self, epoch: int, batch: int, count: int | None) -> None:
         """Let the next batch be this one.
@@ -62,6 +72,7 @@ class Here:
     """A batch is made in the process that takes it, when it is asked for."""
 
     doings = None
+    gone = ()
 
     def __init__(self, make: Make, *, pin_memory: bool) -> None:
         self._make = make
@@ -75,7 +86,7 @@ class Here:
     def take(self) -> Made:
         """See `Makers`."""
         made = self._make(*next(self._coming))
-        return made._replace(batch=_pinned(made.batch)) if self._pins else made
+        return made._replace(batch=pinned(made.batch)) if self._pins else made
 
     def close(self) -> None:
         """See `Makers`."""
@@ -83,6 +94,8 @@ class Here:
 
 class Threads:
     """Threads of this process make batches ahead."""
+
+    gone = ()
 
     def __init__(
         self, make: Make, *, threads: int, prefetch: int, pin_memory: bool, timeout_s: float
@@ -132,6 +145,10 @@ class Threads:
         first = self._begun.popleft()
         done, _ = wait([first], self._timeout_s)
         if not done:
+            # Who hangs is not waited for once more.
+            self._tasks = None
+            if (ending := self._end.detach()) is not None:
+                _end(*ending[2], within_s=0.0)
             raise WorkerError(_late(self._timeout_s))
         return first.result()
 
@@ -153,7 +170,7 @@ def _work(tasks: _Tasks, make: Make, pins: bool) -> None:
         if future.set_running_or_notify_cancel():
             try:
                 made = make(epoch, batch, note)
-                future.set_result(made._replace(batch=_pinned(made.batch)) if pins else made)
+                future.set_result(made._replace(batch=pinned(made.batch)) if pins else made)
                 del made
             except BaseException as exc:  # noqa: BLE001 (raised where the batch is taken)
                 future.set_exception(exc)
@@ -161,7 +178,14 @@ def _work(tasks: _Tasks, make: Make, pins: bool) -> None:
         del future, note
 
 
-def _end(tasks: _Tasks, begun: deque[Future[Made]], threads: list[threading.Thread]) -> None:
+def _end(
+    tasks: _Tasks,
+    begun: deque[Future[Made]],
+    threads: list[threading.Thread],
+    *,
+    within_s: float | None = None,
+) -> None:
+    deadline = time.monotonic() + (_ENDING_S if within_s is None else within_s)
     for future in begun:
         future.cancel()
     begun.clear()
@@ -169,7 +193,7 @@ def _end(tasks: _Tasks, begun: deque[Future[Made]], threads: list[threading.Thre
         tasks.put(None)
     for thread in threads:
         if thread is not threading.current_thread():
-            thread.join(_ENDING_S)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
 
 class Processes:
@@ -180,6 +204,7 @@ class Processes:
     ) -> None:
         self.doings = Doings(workers)
         self._stream = _Stream(make, self.doings, prefetch)
+        self._pins = _pins(pin_memory)
         self._options: dict[str, Any] = {
             "batch_size": None,
             # Else arrays in a batch of the user's collate would become tensors here alone.
@@ -192,34 +217,56 @@ class Processes:
         }
         self._loader = DataLoader(self._stream, **self._options)
         self._running: Iterator[Made] | None = None
+        self._end: Callable[[], object] = _nothing
 
     def begin(self, epoch: int, batch: int, count: int | None) -> None:
         """See `Makers`."""
         self._stream.count = count
         self._stream.begin.set(epoch, batch)
-        self._running = iter(self._loader)
+        running = iter(self._loader)
+        if running is not self._running:
+            self._running = running
+            # What only the garbage collector ends, torch waits 5 s a worker for.
+            self._end = weakref.finalize(self, _end_workers, running)
 
     def take(self) -> Made:
         """See `Makers`."""
         assert self._running is not None
         try:
-            return next(self._running)
+            made = next(self._running)
         except RuntimeError as exc:
             # DataLoader has no types of its own for these two.
             if str(exc).startswith("DataLoader timed out"):
                 raise WorkerError(_late(self._options["timeout"])) from exc
-            if str(exc).startswith("DataLoader worker (pid"):
-                raise WorkerError(str(exc)) from exc
+            if str(exc).startswith(_DIED):
+                # What one died of is said by the first of two errors.
+                first = str(exc.__cause__)
+                raise WorkerError(first if first.startswith(_DIED) else str(exc)) from exc
             raise
+        return made._replace(batch=unpacked(made.batch, pin=self._pins))
+
+    @property
+    def gone(self) -> Sequence[int]:
+        """See `Makers`."""
+        workers = getattr(self._running, "_workers", ())
+        return [number for number, one in enumerate(workers) if one.exitcode not in (None, 0)]
 
     def close(self) -> None:
         """See `Makers`."""
-        # What the garbage collector ends later, it waits 5 s a worker for.
-        shutdown = getattr(self._running, "_shutdown_workers", None)
-        self._running = None
-        if shutdown is not None:
-            shutdown()
+        if self._running is not None:
+            self._running = None
+            self._end()
             self._loader = DataLoader(self._stream, **self._options)
+
+
+def _end_workers(running: Any) -> None:
+    # Torch has no public name for it; without, its own garbage collection does the same.
+    if hasattr(running, "_shutdown_workers"):
+        running._shutdown_workers()
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Stream(IterableDataset[Made]):
@@ -240,8 +287,9 @@ class _Stream(IterableDataset[Made]):
             *self.begin.get(), self.count, first=worker.id, step=worker.num_workers
         ):
             made = self._make(epoch, batch, self._doings.note_of(worker.id, epoch, batch))
-            check_room(made.batch, workers=worker.num_workers, prefetch=self._prefetch)
-            yield made
+            sent = packed(made.batch)
+            check_room(sent, workers=worker.num_workers, prefetch=self._prefetch)
+            yield made._replace(batch=sent)
 
 
 def _places(
@@ -266,14 +314,3 @@ def _late(timeout_s: float) -> str:
 
 def _pins(pin_memory: bool) -> bool:
     return pin_memory and torch.accelerator.is_available()
-
-
-def _pinned(value: Any) -> Any:
-    """Return a batch with its tensors in page-locked memory."""
-    if isinstance(value, torch.Tensor):
-        return value.pin_memory()
-    if isinstance(value, dict):
-        return {name: _pinned(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_pinned(one) for one in value]
-    return value

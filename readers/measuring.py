@@ -14,7 +14,6 @@ from clipshards.readers.batches import Batches, longest_run
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.data import ShardDataset
-from clipshards.readers.fetch import SamplePlace
 from clipshards.readers.mixing import Whole
 from clipshards.readers.split import Split
 
@@ -95,18 +94,21 @@ def measure(
             collate=collate,
         )
 
-    collate, stacked = collate_items, True
-    try:
-        dataset(collate).read_batch(0, 0)
-    except ValueError:  # of several sizes; a transform of the user's would make them one
-        collate, stacked = as_lists, False
+    def batches(collate: Any) -> Iterator[Measured]:
+        for way in ways():
+            how = ", ".join(f"{name}={count}" for name, count in way.items())
+            told(how)
+            yield _batches(dataset(collate), way, how, seconds)
+
     told("bytes")
-    rows = [_bytes(split, batch_size, seed, seconds)]
-    for way in ways():
-        how = ", ".join(f"{name}={count}" for name, count in way.items())
-        told(how)
-        rows.append(_batches(dataset(collate), way, how, seconds))
-    return Measurement(tuple(rows), stacked)
+    alone = _bytes(split, batch_size, seed, seconds)
+    try:
+        dataset(collate_items).read_batch(0, 0)
+        return Measurement((alone, *batches(collate_items)), stacked=True)
+    except ValueError:
+        # Of several sizes, perhaps in a later batch only; a transform of the user's would make
+        # them one.
+        return Measurement((alone, *batches(as_lists)), stacked=False)
 
 
 def as_lists(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _bytes(split: Split, batch_size: int, seed: int, seconds: float) -> Measured
         batch = 0
         while True:
             taken = batches.take(0, batch)
-            places = [SamplePlace(*split.place_of(item)[:2]) for item in taken.items.tolist()]
+            places = [place[:2] for place in split.places_of(taken.items.tolist())]
             fetch = split.fetch(places)
             for place in places:
                 fetch.sample(place)

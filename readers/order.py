@@ -5,12 +5,14 @@ ones (most splits are a single window); the items of a window are permuted as a 
 runs of neighbours. So the memory is a few numbers a shard, and an order that is good for
 100 million items needs the indexes of one window at a time.
 
-Nothing is stored per item: a Feistel network permutes the smallest power of four that
-holds all items, and walks on from a value outside until it falls inside (cycle walking;
-Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The round
-function is the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014).
+Nothing is stored per item: a generalized Feistel network permutes [0, a*b), where a and b are
+near the root of the number of items and a*b hardly above it, and walks on from a value
+outside until it falls inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains",
+CT-RSA 2002). The round function is the finaliser of splitmix64 (Steele, Lea and Flood,
+OOPSLA 2014).
 """
 
+import math
 import operator
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -21,15 +23,19 @@ import numpy.typing as npt
 
 Items = npt.NDArray[np.int64]
 
-ORDER_VERSION = 1
+ORDER_VERSION = 2
 """Of the arithmetic below: with another one, the same seed gives another order."""
 WINDOW_SHARDS = 1024
 """Shards whose items are permuted as a whole."""
 
 _ROUNDS = 6
+# On smaller sides than this, a few rounds do not reach all permutations alike.
+_LEAST_SIDE = 8
 _MASK64 = (1 << 64) - 1
 # Passes that a batch can reach into, and one more.
 _KEPT_PASSES = 3
+# Likewise, for loader threads that are batches apart.
+_KEPT_WINDOWS = 8
 # What is permuted: the shards of a pass, or the runs of its window number n, as n + 1.
 _SHARDS = 0
 
@@ -41,6 +47,20 @@ class _Pass:
     shards: Items
     starts: Items
     """Position of the first item of each, and the number of all items at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Consecutive shards of a pass, whose items are permuted in runs."""
+
+    start: int
+    """Position of its first item in the pass."""
+    runs: int
+    keys: list[np.uint64]
+    missing: int
+    """Items that the last run lacks."""
+    short_place: int
+    """Which run in the permuted order is the last one: behind it, all begin earlier."""
 
 
 class Order:
@@ -73,6 +93,7 @@ class Order:
         self._run = run_length
         self._window = window_shards
         self._passes: OrderedDict[int, _Pass] = OrderedDict()
+        self._windows: OrderedDict[tuple[int, int], _Window] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -98,16 +119,12 @@ class Order:
         if self._seed is None:
             return positions.astype(np.int64)
         this = self._pass(number)
-        borders = this.starts[:: self._window]
-        windows = np.searchsorted(borders, positions, side="right") - 1
+        windows = np.searchsorted(this.starts[:: self._window], positions, side="right") - 1
         found = np.empty_like(positions)
-        for window in np.unique(windows):
-            inside = windows == window
-            start = int(this.starts[window * self._window])
-            stop = int(this.starts[min((window + 1) * self._window, len(this.shards))])
-            found[inside] = start + self._shuffled(
-                positions[inside] - start, stop - start, number, int(window)
-            )
+        for number_of_window in np.unique(windows):
+            inside = windows == number_of_window
+            window = self._window_of(number, int(number_of_window))
+            found[inside] = window.start + self._shuffled(positions[inside] - window.start, window)
         slots = np.searchsorted(this.starts, found, side="right") - 1
         items: Items = self._first[this.shards[slots]] + found - this.starts[slots]
         return items
@@ -125,17 +142,11 @@ class Order:
         this = self._pass(number)
         shard = int(np.searchsorted(self._first, item, side="right")) - 1
         slot = int(np.flatnonzero(this.shards == shard)[0])
-        window = slot // self._window
-        start = int(this.starts[window * self._window])
-        stop = int(this.starts[min((window + 1) * self._window, len(this.shards))])
-        inside = int(this.starts[slot]) - start + item - int(self._first[shard])
-        keys = _round_keys(self._seed, number, window + 1)
-        run = self._run
-        runs = -(-(stop - start) // run)
-        missing = runs * run - (stop - start)
-        place = _place_of(inside // run, runs, keys)
-        shorter = place > _place_of(runs - 1, runs, keys)
-        return start + place * run + inside % run - (missing if shorter else 0)
+        window = self._window_of(number, slot // self._window)
+        inside = int(this.starts[slot]) - window.start + item - int(self._first[shard])
+        place = _place_of(inside // self._run, window.runs, window.keys)
+        shorter = window.missing if place > window.short_place else 0
+        return window.start + place * self._run + inside % self._run - shorter
 
     def _pass(self, number: int) -> _Pass:
         """Return the shards of a pass in their order."""
@@ -151,18 +162,36 @@ class Order:
                 self._passes.popitem(last=False)
         return this
 
-    def _shuffled(self, positions: Items, items: int, number: int, window: int) -> Items:
-        """Return which item of a window stands at each position in it."""
+    def _window_of(self, number: int, window: int) -> _Window:
+        """Return a window of a pass."""
         assert self._seed is not None
-        keys = _round_keys(self._seed, number, window + 1)
+        found = self._windows.get((number, window))
+        if found is None:
+            this = self._pass(number)
+            start = int(this.starts[window * self._window])
+            stop = int(this.starts[min((window + 1) * self._window, len(this.shards))])
+            keys = _round_keys(self._seed, number, window + 1)
+            runs = -(-(stop - start) // self._run)
+            missing = runs * self._run - (stop - start)
+            place = _place_of(runs - 1, runs, keys)
+            found = _Window(start, runs, keys, missing, place)
+            self._windows[number, window] = found
+            if len(self._windows) > _KEPT_WINDOWS:
+                self._windows.popitem(last=False)
+        return found
+
+    def _shuffled(self, positions: Items, window: _Window) -> Items:
+        """Return which item of a window stands at each position in it."""
         run = self._run
-        runs = -(-items // run)
-        # The last run may be shorter: behind its place, all others begin earlier.
-        missing = runs * run - items
-        place = _place_of(runs - 1, runs, keys)
-        shifted = np.where(positions >= (place + 1) * run - missing, positions + missing, positions)
-        items_of_runs: Items = _permuted(shifted // run, runs, keys) * run + shifted % run
-        return items_of_runs
+        if run == 1:
+            return _permuted(positions, window.runs, window.keys)
+        shifted = np.where(
+            positions >= (window.short_place + 1) * run - window.missing,
+            positions + window.missing,
+            positions,
+        )
+        runs: Items = _permuted(shifted // run, window.runs, window.keys) * run + shifted % run
+        return runs
 
 
 def check_seed(seed: SupportsIndex) -> int:
@@ -208,41 +237,48 @@ def permute(positions: Items, *, items: int, seed: int, epoch: int) -> Items:
 
 
 def _permuted(positions: Items, items: int, keys: list[np.uint64]) -> Items:
-    half = _half_bits(items)
-    values = positions.astype(np.uint64)
-    outside = np.ones(values.shape, dtype=bool)
-    while outside.any():
-        values[outside] = _feistel(values[outside], half, keys)
-        outside = values >= np.uint64(items)
-    return values.astype(np.int64)
+    sides = _sides(items)
+    values = _feistel(positions.astype(np.uint64), sides, keys)
+    while True:
+        outside = np.flatnonzero(values >= np.uint64(items))
+        if not outside.size:
+            return values.astype(np.int64)
+        values[outside] = _feistel(values[outside], sides, keys)
 
 
 def _place_of(item: int, items: int, keys: list[np.uint64]) -> int:
     """Return the position that `_permuted` gives an item."""
-    half = _half_bits(items)
+    sides = _sides(items)
     value = np.array([item], dtype=np.uint64)
     while True:
-        # Backwards: the halves change places before and after.
-        left, right = value >> half, value & ((np.uint64(1) << half) - np.uint64(1))
-        value = _feistel((right << half) | left, half, keys[::-1])
-        left, right = value >> half, value & ((np.uint64(1) << half) - np.uint64(1))
-        value = (right << half) | left
+        value = _feistel(value, sides, keys, backwards=True)
         if value[0] < items:
             return int(value[0])
 
 
-def _half_bits(items: int) -> np.uint64:
-    return np.uint64(max(1, ((items - 1).bit_length() + 1) // 2))
+def _sides(items: int) -> tuple[np.uint64, np.uint64]:
+    """Return a and b, whose product is at least `items`."""
+    a = max(math.isqrt(max(items - 1, 0)) + 1, _LEAST_SIDE)
+    return np.uint64(a), np.uint64(max(-(-items // a), _LEAST_SIDE))
 
 
 def _feistel(
-    values: npt.NDArray[np.uint64], half: np.uint64, keys: list[np.uint64]
+    values: npt.NDArray[np.uint64],
+    sides: tuple[np.uint64, np.uint64],
+    keys: list[np.uint64],
+    *,
+    backwards: bool = False,
 ) -> npt.NDArray[np.uint64]:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = values >> half, values & mask
-    for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
-    return (left << half) | right
+    a, b = sides
+    left, right = np.divmod(values, b)
+    rounds = list(enumerate(keys))
+    for number, key in reversed(rounds) if backwards else rounds:
+        # In turn, one side moves on by what the other one says.
+        own, size, other = (left, a, right) if number % 2 == 0 else (right, b, left)
+        step = _mix(other ^ key) % size
+        moved = (own + (size - step if backwards else step)) % size
+        left, right = (moved, right) if number % 2 == 0 else (left, moved)
+    return left * b + right
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -2,9 +2,10 @@
 
 import operator
 import os
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
+from torch.utils.data import get_worker_info
 
 T = TypeVar("T")
 
@@ -14,6 +15,50 @@ class Ranks(NamedTuple):
 
     rank: int
     world_size: int
+
+
+class OwnRanks:
+    """The number of this process, as it was given, or as it is found when it is asked for."""
+
+    def __init__(self, rank: int | None, world_size: int | None) -> None:
+        """Look for the first time.
+
+        Args:
+            rank: Of this process; None to find it.
+            world_size: None, too.
+
+        Raises:
+            ValueError: There is no such rank, or one of the two alone was given.
+        """
+        if (rank is None) != (world_size is None):
+            raise ValueError("expected rank and world_size, or neither")
+        given = None if rank is None or world_size is None else check_ranks(rank, world_size)
+        self._is_given = given is not None
+        self.now = given or find_ranks()
+        """As it was found last."""
+
+    def find(self) -> Ranks:
+        """Look again: the process group may have come after the data set.
+
+        Raises:
+            RuntimeError: There are more or fewer ranks than there were.
+        """
+        # A worker that was spawned cannot know.
+        if not self._is_given and (get_worker_info() is None or has_process_group()):
+            found = find_ranks()
+            if found.world_size != self.now.world_size:
+                raise RuntimeError(
+                    f"the data set was made for {self.now.world_size} ranks, there are "
+                    f"{found.world_size} now; make it after init_process_group, or give rank and "
+                    "world_size"
+                )
+            self.now = found
+        return self.now
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a spawned worker gets, which cannot look for the process group itself."""
+        self.find()
+        return self.__dict__
 
 
 def find_ranks() -> Ranks:

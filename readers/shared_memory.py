@@ -1,10 +1,12 @@
 """Room for batches in the memory that loader processes share with the training process.
 
-PyTorch hands tensors over through files in /dev/shm, and a process that writes to a full one is
-killed by SIGBUS. Containers often have 64 MB there.
+PyTorch hands tensors over through files in /dev/shm. Where that is full, the worker is killed by
+SIGBUS, or its batch is lost and the run waits for it. Containers often have 64 MB there.
 """
 
+import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,26 @@ _FOLDER = Path("/dev/shm")
 
 
 def tensor_bytes(value: Any) -> int:
-    """Return the bytes of all tensors in a batch."""
+    """Return the bytes that all tensors of a batch take there, in pages of the memory.
+
+    A part of a tensor takes the whole of it.
+    """
+    storages = {
+        (tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes())
+        for tensor in _tensors(value)
+    }
+    return sum(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for _, size in storages)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(tensor_bytes, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(tensor_bytes, value))
-    return 0
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one)
 
 
 def check_room(batch: Any, *, workers: int, prefetch: int) -> None:

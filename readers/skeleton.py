@@ -1,5 +1,6 @@
 """Items of task `skeleton`: the joints of a video's persons."""
 
+from functools import lru_cache
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy.typing as npt
 
 from clipshards.packer.format.json_parts import SkeletonJson
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.clips import Choose
+from clipshards.readers.clips import Choose, all_frames
 from clipshards.readers.fetch import RawSample
 
 
@@ -46,6 +47,17 @@ class SkeletonItem(TypedDict):
     """Class ids, (n,), in multi-label splits."""
 
 
+_NAMES = {part: part.removesuffix(".npy") for part in TASKS["skeleton"].parts}
+
+
+@lru_cache(maxsize=256)
+def _shape(shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Return a shape as an array that many items share, and nobody may change."""
+    array = np.array(shape, dtype=np.int64)
+    array.flags.writeable = False
+    return array
+
+
 def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, Any]:
     """Return the skeletons of a raw sample: a `SkeletonItem` but for its labels.
 
@@ -54,17 +66,14 @@ def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str
     """
     values = TASKS["skeleton"].decode_all(raw.parts, where=raw.where)
     about: SkeletonJson = values.pop("json")
-    arrays = {
-        part.removesuffix(".npy"): array
-        for part, array in values.items()
-        if part not in about.absent
-    }
-    if about.compressed:
-        numbers = np.arange(about.total_frames, dtype=np.int64)
-        arrays = {name: array.copy() for name, array in arrays.items()}
+    for part in about.absent:
+        del values[part]
+    arrays = {_NAMES[part]: array for part, array in values.items()}
+    if about.compressed or choose is all_frames:
+        numbers = all_frames(about.total_frames)
     else:
         numbers = choose(about.total_frames)
-        arrays = {name: array[:, numbers] for name, array in arrays.items()}
+        arrays = {name: array.take(numbers, axis=1) for name, array in arrays.items()}
     if about.box_threshold and "box_score" in arrays:
         arrays["anno_inds"] = arrays["box_score"] >= about.box_threshold
     return {
@@ -73,7 +82,7 @@ def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str
         **arrays,
         "frame_numbers": numbers,
         "total_frames": about.total_frames,
-        "img_shape": np.array(about.image_shape, dtype=np.int64),
-        "original_shape": np.array(about.original_shape, dtype=np.int64),
+        "img_shape": _shape(about.image_shape),
+        "original_shape": _shape(about.original_shape),
         "class_ids": about.labels,
     }

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from clipshards.packer.format.names import (
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
-from clipshards.readers.fetch import Columns, Fetch, RawSample, SamplePlace, difference
+from clipshards.readers.fetch import Columns, Fetch, RawSample, difference
 from clipshards.readers.order import WINDOW_SHARDS
 
 # Of two windows of the reading order: a batch can reach into the next one.
@@ -75,13 +75,23 @@ class Split:
         Raises:
             IndexError: There is no such item.
         """
-        if not 0 <= item < len(self):
-            raise IndexError(f"item {item} of {self!r}")
-        shard = int(np.searchsorted(self._first_item, item, side="right")) - 1
-        inside = item - int(self._first_item[shard])
-        first = self.columns_of(shard).first_item
-        sample = int(np.searchsorted(first, inside, side="right")) - 1
-        return Place(shard, sample, inside - int(first[sample]))
+        return self.places_of([item])[0]
+
+    def places_of(self, items: Sequence[int]) -> list[Place]:
+        """Return where several items stand, as `place_of` does."""
+        numbers = np.array(items, dtype=np.int64)
+        outside = numbers[(numbers < 0) | (numbers >= len(self))]
+        if outside.size:
+            raise IndexError(f"item {outside[0]} of {self!r}")
+        shards = np.searchsorted(self._first_item, numbers, side="right") - 1
+        inside = numbers - self._first_item[shards]
+        samples = np.empty_like(numbers)
+        for shard in np.unique(shards):
+            those = shards == shard
+            first = self.columns_of(int(shard)).first_item
+            samples[those] = np.searchsorted(first, inside[those], side="right") - 1
+            inside[those] -= first[samples[those]]
+        return list(map(Place, shards.tolist(), samples.tolist(), inside.tolist()))
 
     def read_sample(self, shard: int, sample: int, *, without: Collection[str] = ()) -> RawSample:
         """Return the parts of a sample, checked against their checksums.
@@ -95,14 +105,14 @@ class Split:
             CorruptShardError: Bytes are missing or altered; names shard, key and part.
             StorageError: The shard cannot be read.
         """
-        place = SamplePlace(shard, sample)
-        return self.fetch([place], without=without).sample(place)
+        return self.fetch([(shard, sample)], without=without).sample((shard, sample))
 
-    def fetch(self, places: Iterable[SamplePlace], *, without: Collection[str] = ()) -> Fetch:
+    def fetch(self, places: Iterable[tuple[int, int]], *, without: Collection[str] = ()) -> Fetch:
         """Return what reads several samples at once: near ranges of bytes are joined.
 
         Args:
-            places: What its `sample` will be asked for, in any order; as often as here.
+            places: Shard and sample, as its `sample` will be asked for them: in any order, as
+                often as here.
             without: Parts that are not wanted, and not read.
 
         Raises:

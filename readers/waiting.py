@@ -45,6 +45,16 @@ class Doings:
                 return f"maker {maker} is at {_sample_shown(splits[split], item)}"
         return "nobody has begun it"
 
+    def shown_of(self, maker: int, splits: Sequence[Split]) -> str:
+        """Return what a maker that is gone was at."""
+        epoch, batch, split, item = self._cell[maker].tolist()
+        if item == _NOTHING:
+            return f"maker {maker} had read nothing of batch {batch} of epoch {epoch}"
+        return (
+            f"maker {maker} was at {_sample_shown(splits[split], item)}, of batch {batch} of epoch "
+            f"{epoch}"
+        )
+
 
 def _sample_shown(split: Split, item: int) -> str:
     try:

@@ -1,5 +1,6 @@
 """`clipshards bench`: how fast this data set comes on this machine, and which knob to turn."""
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ def bench(
     set that does not fit there is read slower in its first epoch than its second row says.
     """
     chosen = _clip(clip)
+    if not math.isfinite(seconds):
+        raise click.UsageError(f"--seconds {seconds}: expected a number of seconds")
     from clipshards.readers.measuring import measure
     from clipshards.readers.split import open_dataset
 

@@ -19,7 +19,8 @@ def crc32c(data: bytes, value: int = 0) -> int:
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
-    return int(google_crc32c.extend(value, data))
+    crc: int = google_crc32c.extend(value, data)
+    return crc
 
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")

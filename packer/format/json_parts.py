@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.canonical import Schema, check_schema, decode_json, encode_json
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.frame_names import is_flow
 from clipshards.packer.format.video import VideoInfo
@@ -146,7 +146,7 @@ class SkeletonJson(_LabelledItem):
         "width": int,
         "height": int,
     }
-    _SCHEMA: ClassVar[dict[str, Any]] = {
+    _FIELDS: ClassVar[dict[str, Any]] = {
         "id": str,
         "origin": str,
         "labels": [int],
@@ -158,6 +158,7 @@ class SkeletonJson(_LabelledItem):
         "box_threshold": float,
         "absent": [str],
     }
+    _SCHEMA: ClassVar = Schema(_FIELDS)
 
     def summary(self) -> dict[str, Any]:
         """See `JsonPart`."""
@@ -170,18 +171,17 @@ class SkeletonJson(_LabelledItem):
 
     def encode(self) -> bytes:
         """See `JsonPart`."""
-        return encode_json({name: getattr(self, name) for name in self._SCHEMA})
+        return encode_json({name: getattr(self, name) for name in self._FIELDS})
 
     @classmethod
     def decode(cls, data: bytes, *, where: str) -> Self:
         """See `JsonPart`."""
-        value = decode_json(data, where=where)
-        check_schema(value, cls._SCHEMA, where=where)
+        value = cls._SCHEMA.decode(data, where=where)
         if not 1 <= value["total_frames"] <= MAX_FRAMES:
             raise FormatError(f"{where}.total_frames: {value['total_frames']} is out of range")
-        if min(*value["image_shape"], *value["original_shape"]) < 0:
+        if min(value["image_shape"]) < 0 or min(value["original_shape"]) < 0:
             raise FormatError(f"{where}: an image shape is out of range")
-        if value["absent"] != sorted(set(value["absent"])):
+        if value["absent"] and value["absent"] != sorted(set(value["absent"])):
             raise FormatError(f"{where}.absent: expected each name once, in order")
         return cls(
             id=value["id"],
@@ -191,7 +191,7 @@ class SkeletonJson(_LabelledItem):
             compressed=value["compressed"],
             image_shape=tuple(value["image_shape"]),
             original_shape=tuple(value["original_shape"]),
-            valid=tuple((threshold, frames) for threshold, frames in value["valid"]),
+            valid=tuple(map(tuple, value["valid"])),
             box_threshold=value["box_threshold"],
             absent=tuple(value["absent"]),
         )
@@ -219,7 +219,7 @@ class AudioJson(_LabelledItem):
     """Seconds of the kept sound, decoded; 0.0 where none is kept."""
 
     SUMMARY: ClassVar[dict[str, Any]] = {"labels": [int], "frames": int}
-    _SCHEMA: ClassVar[dict[str, Any]] = {
+    _FIELDS: ClassVar[dict[str, Any]] = {
         "id": str,
         "origin": str,
         "labels": [int],
@@ -229,6 +229,7 @@ class AudioJson(_LabelledItem):
         "channels": int,
         "duration_s": float,
     }
+    _SCHEMA: ClassVar = Schema(_FIELDS)
 
     def summary(self) -> dict[str, Any]:
         """See `JsonPart`."""
@@ -236,13 +237,12 @@ class AudioJson(_LabelledItem):
 
     def encode(self) -> bytes:
         """See `JsonPart`."""
-        return encode_json({name: getattr(self, name) for name in self._SCHEMA})
+        return encode_json({name: getattr(self, name) for name in self._FIELDS})
 
     @classmethod
     def decode(cls, data: bytes, *, where: str) -> Self:
         """See `JsonPart`."""
-        value = decode_json(data, where=where)
-        check_schema(value, cls._SCHEMA, where=where)
+        value = cls._SCHEMA.decode(data, where=where)
         if not 1 <= value["total_frames"] <= MAX_FRAMES:
             raise FormatError(f"{where}.total_frames: {value['total_frames']} is out of range")
         for name in ("sample_rate_hz", "channels", "duration_s"):

@@ -51,25 +51,24 @@ def decode_npy(data: bytes, *, where: str) -> npt.NDArray[np.generic]:
     start = len(_MAGIC) + 2
     end = start + int.from_bytes(data[len(_MAGIC) : start], "little")
     try:
-        dtype, shape = _read_header(data[:end])
+        dtype, shape, size = _read_header(data[:end])
     except ValueError as exc:
         raise FormatError(f"{where}: {exc}") from None
-    if len(data) - end != math.prod(shape) * dtype.itemsize:
+    if len(data) - end != size:
         raise FormatError(
-            f"{where}: shape {shape} of {dtype} needs {math.prod(shape) * dtype.itemsize} bytes, "
-            f"got {len(data) - end}"
+            f"{where}: shape {shape} of {dtype} needs {size} bytes, got {len(data) - end}"
         )
     if dtype == np.bool_ and np.frombuffer(data, np.uint8, offset=end).max(initial=0) > 1:
         raise FormatError(f"{where}: a truth value is neither 0 nor 1")
     try:
-        return np.frombuffer(data, dtype=dtype, offset=end).reshape(shape)
+        return np.ndarray(shape, dtype, data, end)
     except ValueError as exc:  # an axis of 0 beside axes beyond any memory
         raise FormatError(f"{where}: shape {shape} of {dtype}: {exc}") from exc
 
 
 @lru_cache(maxsize=1024)
-def _read_header(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
-    """Return dtype and shape; ValueError where it is not spelled as `_header` does."""
+def _read_header(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...], int]:
+    """Return dtype, shape and bytes; ValueError where it is not spelled as `_header` does."""
     match = _HEADER.fullmatch(header, len(_MAGIC) + 2)
     if not header.startswith(_MAGIC) or match is None:
         raise ValueError(f"expected an npy array, got {header[:16]!r}")
@@ -81,7 +80,8 @@ def _read_header(header: bytes) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
         raise ValueError(f"{len(shape)} axes, expected at most {_MAX_AXES}")
     if descr not in _DESCRS or _header(descr, shape) != header:
         raise ValueError(f"expected an npy header of this format, got {match[0][:200]!r}")
-    return np.dtype(descr), shape
+    dtype = np.dtype(descr)
+    return dtype, shape, math.prod(shape) * dtype.itemsize
 
 
 def _header(descr: str, shape: tuple[int, ...]) -> bytes:

@@ -37,6 +37,11 @@ def test_a_clip_has_its_length_and_ascends_inside_the_video(
     assert frames[-1] < total_frames
 
 
+def test_a_moment_at_the_border_of_two_segments_is_of_the_later_one() -> None:
+    # 19 * (159 / 57) is 52.99999999999999 in floating point, and 53 in truth.
+    assert choose(UniformClip(57), 159, [0.0] * 57)[19] == 53
+
+
 @given(uniform_clips, totals, st.data())
 def test_each_uniform_frame_lies_in_its_own_segment(
     clip: UniformClip, total_frames: int, data: st.DataObject

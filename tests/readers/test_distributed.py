@@ -204,7 +204,8 @@ def test_a_run_killed_twelve_times_gives_the_uninterrupted_one(
     plan = Plan([*lives, (4, 1, 9), (2, 2, 0)], {"tail": tail, "repeat": repeat}, seed=7)
     found = run(location, tmp_path / "killed", plan)
     check(found, Whole(location, plan))
-    assert sum(life["killed"] for life in found) >= 10
+    # A life can end by itself before it is killed.
+    assert sum(life["killed"] for life in found) >= 8
 
 
 def test_ranks_of_the_environment_share_the_batches(location: Path, tmp_path: Path) -> None:
