@@ -39,7 +39,7 @@ RawTail = Literal["ragged", "drop"]
 """
 
 # Samples read at once, and about as many bytes at most: what a worker holds.
-_BLOCK_SAMPLES = 32
+_BLOCK_SAMPLES = 128
 _BLOCK_BYTES = 16 << 20
 # Positions looked up in the order at once: a lookup costs the same for 1 and for 100.
 _LOOKUP = 1024
