@@ -165,6 +165,8 @@ class RawSamples(IterableDataset[dict[str, Any]]):
         self._batched = operator.index(batched)
         mean = sum(shard.bytes for shard in shards) // max(len(order), 1)
         self._block = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(mean, 1)))
+        # Many short passes looked up at once would cost more than is saved.
+        self._lookup = min(_LOOKUP, max(len(order), self._block))
         self._ranks = OwnRanks(rank, world_size)
         self._identity = {
             "content_digest": split.manifest.content_digest,
@@ -248,7 +250,7 @@ class RawSamples(IterableDataset[dict[str, Any]]):
         following = begin
         while True:
             positions = dealing.positions(
-                begin, rank=rank, worker=worker, workers=workers, taken=taken, limit=_LOOKUP
+                begin, rank=rank, worker=worker, workers=workers, taken=taken, limit=self._lookup
             )
             if not len(positions):
                 break

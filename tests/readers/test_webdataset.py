@@ -546,7 +546,7 @@ def test_a_late_place_costs_what_an_early_one_costs(split: Split) -> None:
         next(iter(dataset))
     finally:
         del dataset.split.fetch
-    assert reads == [32]
+    assert reads == [128]
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
