@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clipshards.readers.accounting import Accounting
     from clipshards.readers.activitynet import ActivityNetItem
     from clipshards.readers.audio import AudioItem
     from clipshards.readers.ava import AvaItem
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from clipshards.readers.video import VideoItem
 
 _HOME = {
+    "Accounting": "accounting",
     "ActivityNetItem": "activitynet",
     "AudioItem": "audio",
     "AvaItem": "ava",
@@ -52,6 +54,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Accounting",
     "ActivityNetItem",
     "AudioItem",
     "AvaItem",

@@ -89,7 +89,8 @@ class BatchMaker:
             of_split = list(group)
             numbers = [place.item for place, _ in of_split]
             passes = list(map(itemgetter(1), of_split))
-            reading = self._readers[split].read_several(numbers, passes, tally)
+            copies = [place.copy for place, _ in of_split]
+            reading = self._readers[split].read_several(numbers, passes, tally, copies=copies)
             for number in numbers:
                 if note is not None:
                     note(split, number)

@@ -1,4 +1,4 @@
-"""Decoded items become one batch of tensors. The only reader module beside `data` with torch."""
+"""Decoded items become one batch of tensors."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 
-def draw_uniform(count: int, *, seed: int, number: int, item: int) -> npt.NDArray[np.float64]:
+def draw_uniform(
+    count: int, *, seed: int, number: int, item: int, copy: int = 0
+) -> npt.NDArray[np.float64]:
     """Return `count` numbers in [0, 1), the same for the same seed, pass number and item.
 
-    They have 53 random bits each.
+    They have 53 random bits each. An item that comes several times in a pass has others for
+    each copy.
     """
-    bits = np.random.Philox(key=[seed, number], counter=[0, 0, item, 0]).random_raw(count)
+    bits = np.random.Philox(key=[seed, number], counter=[0, copy, item, 0]).random_raw(count)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

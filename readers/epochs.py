@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,6 +102,10 @@ class BlockEpochs:
         self._size = min(_BLOCK, max(units, 1))
         self._blocks: OrderedDict[tuple[int, int], Located] = OrderedDict()
         self.length = epochs.length
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process gets: what is kept for speed is found anew there."""
+        return self.__dict__ | {"_blocks": OrderedDict()}
 
     def locate(self, epoch: int, positions: Items) -> Located:
         """See `Epochs`."""

@@ -33,7 +33,7 @@ from clipshards.readers.clips import Choose, Clip, FrameNumbers
 from clipshards.readers.cursor import Cursor
 from clipshards.readers.draws import draw_uniform
 from clipshards.readers.fetch import RawSample
-from clipshards.readers.items import DECODERS, add_labels
+from clipshards.readers.items import DECODERS, add_labels, make_writable
 from clipshards.readers.order import check_seed
 from clipshards.readers.strict_tar import ForeignTarsWarning as ForeignTarsWarning
 from clipshards.readers.strict_tar import read_tar
@@ -159,6 +159,7 @@ class ForeignItems(IterableDataset[dict[str, Any]]):
                     add_labels(decoded, self._labels, where=f"{raw.where}.json")
                 except FormatError as exc:
                     raise FormatError(f"{exc}; give labels= as the split has them") from None
+                make_writable(decoded)
             yield {"__key__": raw.key, "__url__": url, **decoded}
 
     def _choice(self, where: str, epoch: int) -> Choose:

@@ -59,12 +59,14 @@ def pinned(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pack(value: Any) -> Any:
-    if type(value) is not torch.Tensor or value.nbytes > _SMALL_BYTES or value.requires_grad:
+    if type(value) is not torch.Tensor or value.requires_grad:
         return value
     try:
+        if value.nbytes > _SMALL_BYTES:
+            return value
         # A copy: a part of a larger array must not take that one along.
         return _Small(value.numpy().copy())
-    except TypeError:  # a dtype or a device that NumPy has not
+    except (TypeError, RuntimeError):  # a dtype, a device or a layout that NumPy has not
         return value
 
 

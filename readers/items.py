@@ -104,7 +104,12 @@ class ItemReader:
         return next(self.read_several([item], [number], Tally()))
 
     def read_several(
-        self, items: Sequence[int], numbers: Sequence[int], tally: Tally
+        self,
+        items: Sequence[int],
+        numbers: Sequence[int],
+        tally: Tally,
+        *,
+        copies: Sequence[int] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield several items in this order; near ones are read at once.
 
@@ -113,6 +118,8 @@ class ItemReader:
             numbers: The pass in which each comes up.
             tally: Counts what was read, and in `replaced` the place of each item here that
                 another one stands in for.
+            copies: Which of its copies in the pass each is, counted from 0: every one has
+                random frames of its own. None where items are not repeated.
 
         Raises:
             DecodeError, FormatError, StorageError: As for `read`; with `on_error="replace"`,
@@ -122,14 +129,15 @@ class ItemReader:
         places, faults = self._places(items)
         samples = [place[:2] for place in map(places.get, items) if place is not None]
         fetch = self.split.fetch(samples, without=self._unread)
-        # Nearly all of it is for indexes that are read.
+        # Where indexes have to be read, nearly all of it is for them.
         tally.storage_s += time.perf_counter() - started
         try:
             for nth, (item, number) in enumerate(zip(items, numbers, strict=True)):
+                copy = copies[nth] if copies is not None else 0
                 try:
                     if item in faults:
                         raise faults[item]
-                    found = self._decoded(fetch, places[item], item, number)
+                    found = self._decoded(fetch, places[item], item, number, copy)
                 except DatasetError as exc:
                     if not self._replaces:
                         raise
@@ -179,28 +187,35 @@ class ItemReader:
             f"the last: {tried[-1]}"
         ) from fault
 
-    def _decoded(self, fetch: Fetch, place: Place, item: int, number: int) -> dict[str, Any]:
+    def _decoded(
+        self, fetch: Fetch, place: Place, item: int, number: int, copy: int = 0
+    ) -> dict[str, Any]:
         raw = fetch.sample(place[:2])
 
-        decoded = self._decode(raw, place.item, self._choose(number, item))
+        decoded = self._decode(raw, place.item, self._choose(number, item, copy))
         add_labels(decoded, self.split.manifest.labels, where=f"{raw.where}.json")
         if self._writable:
-            for name, value in decoded.items():
-                if isinstance(value, np.ndarray) and not value.flags.writeable:
-                    decoded[name] = value.copy()
+            make_writable(decoded)
         return decoded
 
-    def _choose(self, number: int, item: int) -> Choose:
+    def _choose(self, number: int, item: int, copy: int) -> Choose:
         """Return what chooses the frames of an item."""
         clip = self._clip
         if clip is None:
             return all_frames
 
         def choose(total_frames: int) -> FrameNumbers:
-            draws = draw_uniform(clip.draws, seed=self.seed, number=number, item=item)
+            draws = draw_uniform(clip.draws, seed=self.seed, number=number, item=item, copy=copy)
             return clip.choose(total_frames, draws)
 
         return choose
+
+
+def make_writable(decoded: dict[str, Any]) -> None:
+    """Replace arrays that may not be changed, as the bytes that were read, by copies."""
+    for name, value in decoded.items():
+        if isinstance(value, np.ndarray) and not value.flags.writeable:
+            decoded[name] = value.copy()
 
 
 def add_labels(decoded: dict[str, Any], mode: LabelMode, *, where: str) -> None:

@@ -22,9 +22,9 @@ _ONE_THREAD = ("skeleton", "audio")
 class Loader:
     """Batches of a `ShardDataset`, epoch by epoch, from threads or processes that stay.
 
-    Each iteration gives one epoch: the one that was set, else the one after the last. While
-    it ends, the first batches of the next are already made. A state says what was handed
-    out, whatever was prepared.
+    Each iteration gives one epoch: the one that was set, else the one after the last, or that
+    one again where it was broken off. While it ends, the first batches of the next are already
+    made. A state says what was handed out, whatever was prepared.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Loader:
         """
         cursor = self._cursor
         count, of_all = self._counts()
-        epoch, batch = cursor.start()
+        epoch, batch = begun = cursor.start()
         while count is None or batch < count:
             made = self._take(epoch, batch, count)
             batch += 1
@@ -107,7 +107,8 @@ class Loader:
                 self._coming = (epoch, batch)
             cursor.next = (epoch, batch)
             yield made
-        self._go_on(epoch)
+        if (epoch, batch) == begun:  # nothing was left of it
+            self._go_on(epoch)
         cursor.end(epoch, batch, of_all or 0)
 
     def _take(self, epoch: int, batch: int, count: int | None) -> dict[str, Any]:
@@ -115,10 +116,9 @@ class Loader:
         asked_s = time.monotonic()
         if self._gave_s is not None:
             self._account = self._account.with_consumer(asked_s - self._gave_s)
+        coming, self._coming = self._coming, None
         try:
-            if self._coming != (epoch, batch):
-                self._makers.begin(epoch, batch, count)
-            made = self._taken(epoch, batch)
+            made = self._taken(epoch, batch, count, begins=coming != (epoch, batch))
         except BaseException:
             # They may be gone, or go on behind batches that are lost.
             self.close()
@@ -127,8 +127,10 @@ class Loader:
         self._account = self._account.with_batch(made.costs, asked_s=asked_s, got_s=self._gave_s)
         return made.batch
 
-    def _taken(self, epoch: int, batch: int) -> Made:
+    def _taken(self, epoch: int, batch: int, count: int | None, *, begins: bool) -> Made:
         try:
+            if begins:
+                self._makers.begin(epoch, batch, count)
             made = self._makers.take()
         except WorkerError as exc:
             if self._makers.doings is None:

@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -223,7 +224,8 @@ class Processes:
         """See `Makers`."""
         self._stream.count = count
         self._stream.begin.set(epoch, batch)
-        running = iter(self._loader)
+        with self._named():
+            running = iter(self._loader)
         if running is not self._running:
             self._running = running
             # What only the garbage collector ends, torch waits 5 s a worker for.
@@ -232,10 +234,16 @@ class Processes:
     def take(self) -> Made:
         """See `Makers`."""
         assert self._running is not None
-        try:
+        with self._named():
             made = next(self._running)
+        return made._replace(batch=unpacked(made.batch, pin=self._pins))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give the errors names for which DataLoader has no types of its own."""
+        try:
+            yield
         except RuntimeError as exc:
-            # DataLoader has no types of its own for these two.
             if str(exc).startswith("DataLoader timed out"):
                 raise WorkerError(_late(self._options["timeout"])) from exc
             if str(exc).startswith(_DIED):
@@ -243,7 +251,6 @@ class Processes:
                 first = str(exc.__cause__)
                 raise WorkerError(first if first.startswith(_DIED) else str(exc)) from exc
             raise
-        return made._replace(batch=unpacked(made.batch, pin=self._pins))
 
     @property
     def gone(self) -> Sequence[int]:
@@ -313,4 +320,4 @@ def _late(timeout_s: float) -> str:
 
 
 def _pins(pin_memory: bool) -> bool:
-    return pin_memory and torch.accelerator.is_available()
+    return pin_memory and torch.cuda.is_available()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipshards.packer.format.errors import WorkerError
 from clipshards.readers.accounting import Accounting, usable_processors
 from clipshards.readers.batches import Batches, longest_run
 from clipshards.readers.clips import Clip
@@ -39,21 +40,37 @@ class Measurement:
     rows: tuple[Measured, ...]
     stacked: bool
     """Whether items could be collated; else batches are lists."""
+    impossible: tuple[str, ...] = ()
+    """Ways that cannot be gone on this machine, and why."""
 
     @property
     def advice(self) -> str:
         """The fastest way, and what limits it, in one sentence."""
         best = max(self.rows[1:], key=lambda row: row.account.items_per_s)
+        alone = self.rows[0].account.items_per_s
+        account = best.account
+        waits = {
+            "storage": account.making_storage_s,
+            "decoding": account.making_decode_s,
+        }
+        limit = max(waits, key=waits.__getitem__)
+        more = (
+            "media nearer to the machine would help"
+            if limit == "storage"
+            else "fewer frames, a cheaper transform or an encode recipe would help"
+        )
         return (
-            f"the fastest is loader({best.how}), {best.account.items_per_s:,.1f} items/s; "
-            f"{best.account.advice}"
+            f"the fastest is loader({best.how}), {account.items_per_s:,.1f} items/s, "
+            f"{account.items_per_s / alone:.0%} of what reading alone gives; {limit} is the "
+            f"limit: {more}"
         )
 
 
 def ways() -> list[dict[str, int]]:
     """Return the arguments of `loader` that are tried."""
     processors = usable_processors()
-    return [{"threads": 0}, {"threads": processors}, {"workers": processors}]
+    threads = [{"threads": count} for count in sorted({0, 1, processors})]
+    return [*threads, {"workers": processors}]
 
 
 def measure(
@@ -94,21 +111,27 @@ def measure(
             collate=collate,
         )
 
-    def batches(collate: Any) -> Iterator[Measured]:
+    told("bytes")
+    alone = _bytes(split, batch_size, seed, seconds)
+
+    def batches(collate: Any, *, stacked: bool) -> Measurement:
+        rows, impossible = [alone], []
         for way in ways():
             how = ", ".join(f"{name}={count}" for name, count in way.items())
             told(how)
-            yield _batches(dataset(collate), way, how, seconds)
+            try:
+                rows.append(_batches(dataset(collate), way, how, seconds))
+            except WorkerError as exc:  # no room to hand batches over, as a rule
+                impossible.append(f"{how}: {exc}")
+        return Measurement(tuple(rows), stacked=stacked, impossible=tuple(impossible))
 
-    told("bytes")
-    alone = _bytes(split, batch_size, seed, seconds)
     try:
         dataset(collate_items).read_batch(0, 0)
-        return Measurement((alone, *batches(collate_items)), stacked=True)
+        return batches(collate_items, stacked=True)
     except ValueError:
         # Of several sizes, perhaps in a later batch only; a transform of the user's would make
         # them one.
-        return Measurement((alone, *batches(as_lists)), stacked=False)
+        return batches(as_lists, stacked=False)
 
 
 def as_lists(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

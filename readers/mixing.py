@@ -30,6 +30,8 @@ class UnitPlace(NamedTuple):
     split: int
     """Number of its split in `splits`."""
     item: int
+    copy: int = 0
+    """Which of several units of the item."""
 
 
 class Source(Protocol):
@@ -88,8 +90,8 @@ class ClassBalanced:
 
     An item comes ceil(r) times a pass, r being the greatest max(1, sqrt(threshold / f)) of its
     classes, f the share of items that have the class: the formula of mmengine's
-    ClassBalancedDataset (Gupta, Dollar and Girshick, "LVIS", CVPR 2019, section 4.3). All
-    indexes are read once, and a number is kept for each item.
+    ClassBalancedDataset (Gupta, Dollar and Girshick, "LVIS", CVPR 2019, section 4.3). Each copy
+    has random frames of its own. All indexes are read once, and a number is kept for each item.
     """
 
     def __init__(self, split: Split, threshold: float) -> None:
@@ -141,8 +143,10 @@ class ClassBalanced:
     def place_of(self, unit: int) -> UnitPlace:
         """See `Source`."""
         shard = int(np.searchsorted(self._first, unit, side="right")) - 1
-        inside = int(np.searchsorted(self._ends[shard], unit - self._first[shard], side="right"))
-        return UnitPlace(0, self.splits[0].first_item_of(shard) + inside)
+        ends, of_shard = self._ends[shard], unit - int(self._first[shard])
+        inside = int(np.searchsorted(ends, of_shard, side="right"))
+        copy = of_shard - (int(ends[inside - 1]) if inside else 0)
+        return UnitPlace(0, self.splits[0].first_item_of(shard) + inside, copy)
 
     def epochs(
         self, *, seed: int | None, repeat: Repeat, longest_run: int | None = None
@@ -375,7 +379,7 @@ def _place_in(sources: Sequence[Source], first: Items, unit: int) -> UnitPlace:
     place = int(np.searchsorted(first, unit, side="right")) - 1
     found = sources[place].place_of(unit - int(first[place]))
     before = sum(len(source.splits) for source in sources[:place])
-    return UnitPlace(before + found.split, found.item)
+    return found._replace(split=before + found.split)
 
 
 def _proportions(weights: Sequence[float | Fraction]) -> list[int]:

@@ -30,9 +30,12 @@ class MmengineEpochs:
 
     def locate(self, epoch: int, positions: Items) -> Located:
         """See `Epochs`."""
-        if self._drawn[0] != epoch:
+        # Other threads may be at another epoch: what was found is kept at hand.
+        found, drawn = self._drawn
+        if found != epoch:
             generator = torch.Generator()
             generator.manual_seed(self._seed + epoch)
-            self._drawn = epoch, torch.randperm(self.length, generator=generator).numpy()
-        copies, units = np.divmod(self._drawn[1][positions], max(self._units, 1))
+            drawn = torch.randperm(self.length, generator=generator).numpy()
+            self._drawn = epoch, drawn
+        copies, units = np.divmod(drawn[positions], max(self._units, 1))
         return Located(units, copies + epoch * self._times)

@@ -15,8 +15,9 @@ OOPSLA 2014).
 import math
 import operator
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,10 @@ class Order:
         self._passes: OrderedDict[int, _Pass] = OrderedDict()
         self._windows: OrderedDict[tuple[int, int], _Window] = OrderedDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process gets: what is kept for speed is found anew there."""
+        return self.__dict__ | {"_passes": OrderedDict(), "_windows": OrderedDict()}
+
     def __len__(self) -> int:
         """Return the number of items."""
         return int(self._first[-1])
@@ -158,8 +163,7 @@ class Order:
             shards = _permuted(slots, len(slots), keys)
             starts = np.concatenate(([0], np.cumsum(self._sizes[shards]))).astype(np.int64)
             this = self._passes[number] = _Pass(shards, starts)
-            if len(self._passes) > _KEPT_PASSES:
-                self._passes.popitem(last=False)
+            _forget(self._passes, _KEPT_PASSES)
         return this
 
     def _window_of(self, number: int, window: int) -> _Window:
@@ -176,8 +180,7 @@ class Order:
             place = _place_of(runs - 1, runs, keys)
             found = _Window(start, runs, keys, missing, place)
             self._windows[number, window] = found
-            if len(self._windows) > _KEPT_WINDOWS:
-                self._windows.popitem(last=False)
+            _forget(self._windows, _KEPT_WINDOWS)
         return found
 
     def _shuffled(self, positions: Items, window: _Window) -> Items:
@@ -192,6 +195,13 @@ class Order:
         )
         runs: Items = _permuted(shifted // run, window.runs, window.keys) * run + shifted % run
         return runs
+
+
+def _forget(kept: OrderedDict[Any, Any], most: int) -> None:
+    """Let the oldest go; other threads may be at the same."""
+    while len(kept) > most:
+        with suppress(KeyError):
+            kept.popitem(last=False)
 
 
 def check_seed(seed: SupportsIndex) -> int:

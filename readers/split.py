@@ -3,7 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,10 @@ class Split:
             ([0], np.cumsum([shard.items for shard in manifest.shards], dtype=np.int64))
         )
         self._columns: OrderedDict[int, Columns] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process gets: what is kept for speed is found anew there."""
+        return self.__dict__ | {"_columns": OrderedDict()}
 
     @property
     def name(self) -> str:

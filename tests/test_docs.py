@@ -84,7 +84,9 @@ def test_packing_commands_run_as_printed(user_folder: Path) -> None:
 
 def test_reading_commands_run_as_printed(user_folder: Path) -> None:
     out = run_shell("\n".join(code_blocks("docs/reading.md", "sh")), user_folder)
-    assert re.search(r"the fastest is loader\((threads|workers)=\d+\), [0-9.,]+ items/s; \w", out)
+    assert re.search(
+        r"the fastest is loader\((threads|workers)=\d+\), [0-9.,]+ items/s, \d+% of ", out
+    )
     assert "step 123: batch 0 of epoch 123, 4 items" in out
     assert "train-00000000: step 2, batch 0 of epoch 2" in out
 

@@ -86,6 +86,7 @@ def bench(
                     for row in found.rows
                 ],
                 "stacked": found.stacked,
+                "impossible": list(found.impossible),
                 "advice": found.advice,
             }
         )
@@ -102,6 +103,8 @@ def bench(
         )
     if not found.stacked:
         click.echo("items differ in size and were not stacked: a transform= has to make them one")
+    for words in found.impossible:
+        click.echo(f"not possible here: {words}")
     click.echo(found.advice)
 
 

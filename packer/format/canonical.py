@@ -147,7 +147,7 @@ class Schema:
         return value
 
 
-PLAIN = {
+_PLAIN = {
     str: r'"[^"\\\x00-\x1f]*"',
     int: r"(?:0|-?[1-9][0-9]{0,17})",
     # At most 15 digits, and written without an exponent: such a text is the only one of its float.
@@ -159,7 +159,7 @@ PLAIN = {
 def _plain_spelling(schema: Any) -> str:
     """Return the regular expression of `Schema`."""
     if isinstance(schema, type):
-        return PLAIN[schema]
+        return _PLAIN[schema]
     if isinstance(schema, dict):
         pairs = (rf'"{re.escape(key)}":{_plain_spelling(schema[key])}' for key in sorted(schema))
         return r"\{" + ",".join(pairs) + r"\}"

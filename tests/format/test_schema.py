@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipshards.packer.format.canonical import (
-    PLAIN,
+    _PLAIN,
     Schema,
     check_schema,
     decode_json,
@@ -100,12 +100,12 @@ def test_common_documents_go_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> No
     assert SCHEMA.decode(encode_json(value), where="w") == value
 
 
-@given(st.from_regex(PLAIN[float], fullmatch=True))
+@given(st.from_regex(_PLAIN[float], fullmatch=True))
 def test_a_plain_float_is_the_only_text_of_its_value(text: str) -> None:
     assert repr(float(text)) == text
 
 
-@given(st.from_regex(PLAIN[int], fullmatch=True))
+@given(st.from_regex(_PLAIN[int], fullmatch=True))
 def test_a_plain_integer_is_the_only_text_of_its_value_and_has_64_bits(text: str) -> None:
     assert str(int(text)) == text
     assert -(2**63) <= int(text) < 2**63
@@ -116,4 +116,4 @@ def test_a_long_hostile_text_takes_no_time() -> None:
     data = b'{"absent":[' + b",".join([b'"a"'] * 50_000) + b',"compressed":'
     with pytest.raises(FormatError):
         SCHEMA.decode(data, where="w")
-    assert re.fullmatch(PLAIN[str], '"' + "a" * 100_000) is None
+    assert re.fullmatch(_PLAIN[str], '"' + "a" * 100_000) is None

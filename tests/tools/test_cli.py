@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "batch",
     "when",
+    "bench",
     "demo",
 )
 # Command -> what its help must name.
