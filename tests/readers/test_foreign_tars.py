@@ -359,6 +359,17 @@ def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: bytes) -> None:
         list(read_tar(str(tmp_path / "a.tar")))
 
 
+def test_items_of_our_shards_can_be_changed(tmp_path: Path) -> None:
+    pack(small_skeletons(3), tmp_path, split="train")
+    first, second, _ = opened(tmp_path / "train" / "train-000000.tar")
+    arrays = [name for name, value in first.items() if isinstance(value, np.ndarray)]
+    assert {"keypoint", "img_shape"} <= set(arrays)
+    for name in arrays:
+        before = second[name].copy()
+        first[name][...] = 1
+        assert (second[name] == before).all(), name
+
+
 def test_names_are_text_and_nothing_is_written(tmp_path: Path) -> None:
     folder = tmp_path / "in" / "side"
     folder.mkdir(parents=True)

@@ -54,6 +54,19 @@ def test_large_tensors_stay_where_they_are_and_small_ones_travel() -> None:
     assert {tensor.dtype for tensor in tensors} == {torch.uint8, torch.bfloat16}
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.eye(3).to_sparse(),
+        torch.ones(2, dtype=torch.complex64).conj(),
+        torch.ones(2, requires_grad=True),
+    ],
+    ids=["sparse", "conjugate", "with a gradient"],
+)
+def test_what_numpy_does_not_know_goes_as_it_is(odd: torch.Tensor) -> None:
+    assert packed({"odd": odd})["odd"] is odd
+
+
 def test_a_view_does_not_take_its_whole_along() -> None:
     row = torch.zeros(1000, 1000)[3]
     assert len(pickle.dumps(packed({"row": row}))) < 10_000

@@ -490,6 +490,15 @@ def test_arguments_out_of_range_are_refused(
         made(place).loader(**options)
 
 
+def test_threads_at_two_epochs_of_mmengines_order_do_not_mix_them(place: Path) -> None:
+    dataset = made(place, same_order=True, clip=None)
+    expected = [
+        [dataset.read_batch(epoch, n)["key"] for n in range(len(dataset))] for epoch in range(6)
+    ]
+    loader = made(place, same_order=True, clip=None).loader(threads=4, prefetch=4)
+    assert [[batch["key"] for batch in loader] for _ in range(6)] == expected
+
+
 def test_as_many_threads_as_processors_unless_told_otherwise(
     place: Path, location: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

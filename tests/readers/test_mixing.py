@@ -226,6 +226,24 @@ def test_rare_classes_come_as_often_as_the_formula_says(
         assert expected["rare36"] == 4
 
 
+def test_each_copy_of_an_item_has_random_frames_of_its_own(splits: dict[str, Split]) -> None:
+    source = ClassBalanced(splits["rare"], 1)
+    dataset = ShardDataset(source, batch_size=8, clip=DenseClip(1), seed=2, tail="ragged")
+    clips: dict[str, list[int]] = {}
+    for number in range(len(dataset)):
+        batch = dataset.read_batch(0, number)
+        for key, frames in zip(batch["key"], batch["frame_numbers"].tolist(), strict=True):
+            clips.setdefault(key, []).append(frames[0])
+    most = max(clips.values(), key=len)
+    assert len(most) > 3
+    assert len(set(most)) > 1
+    # And the same ones each time.
+    again = [dataset.read_batch(0, n)["frame_numbers"].tolist() for n in range(len(dataset))]
+    assert sorted(frames[0] for batch in again for frames in batch) == sorted(
+        frame for own in clips.values() for frame in own
+    )
+
+
 def test_sources_can_be_nested(splits: dict[str, Split]) -> None:
     balanced = ClassBalanced(splits["rare"], 0.3)
     source = Weighted([Concat([splits["small"], balanced]), splits["large"]], [1, 1], stop=640)
