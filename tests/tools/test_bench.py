@@ -233,7 +233,7 @@ def test_the_help_says_what_is_measured(run: Run) -> None:
         assert word in out
 
 
-def test_a_way_without_room_is_named_and_the_others_are_measured(packed: Path) -> None:
+def test_a_way_without_room_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
     # Threads hand nothing over; processes need room for whole batches.
     script = """
 import sys
@@ -251,10 +251,10 @@ if __name__ == "__main__":
     wide = SkeletonRecord(
         id="wide", total_frames=1, keypoint=np.zeros((1, 1, 50_000, 2), np.float32), labels=(0,)
     )
-    pack([replace(wide, id=f"{n}") for n in range(64)], packed, split="wide")
+    pack([replace(wide, id=f"{n}") for n in range(64)], tmp_path, split="wide")
     mounted = "mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mounted + '"$@"', "sh", sys.executable, "-c", script, packed],
+        ["unshare", "-m", "sh", "-c", mounted + '"$@"', "sh", sys.executable, "-c", script, tmp_path],
         capture_output=True,
         text=True,
         timeout=120,

@@ -218,7 +218,8 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(
         time.sleep(0.01)
     status = read_status(tmp_path / "out", split="train")
     assert (status.state, status.runs) == ("stopped", ())
-    assert status.shards_made < status.shards
+    # Processes that begin fast may have made all shards, and wait for the manifest.
+    assert status.shards_made < status.shards or moment == "processes begin"
     assert list(folder.glob(".build/*.partial")) == []
     code, text, err = run(*command(tmp_path / "out"))
     assert (code, err) == (0, "")
