@@ -254,7 +254,18 @@ if __name__ == "__main__":
     pack([replace(wide, id=f"{n}") for n in range(64)], tmp_path, split="wide")
     mounted = "mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mounted + '"$@"', "sh", sys.executable, "-c", script, tmp_path],
+        [
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            mounted + '"$@"',
+            "sh",
+            sys.executable,
+            "-c",
+            script,
+            tmp_path,
+        ],
         capture_output=True,
         text=True,
         timeout=120,
