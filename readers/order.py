@@ -31,7 +31,7 @@ WINDOW_SHARDS = 1024
 
 _ROUNDS = 6
 # On smaller sides than this, a few rounds do not reach all permutations alike.
-_LEAST_SIDE = 8
+_LEAST_SIDE = 4
 _MASK64 = (1 << 64) - 1
 # Passes that a batch can reach into, and one more.
 _KEPT_PASSES = 3
