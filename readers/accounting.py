@@ -1,6 +1,5 @@
 """Where the time of a training run goes: storage, decoding, handing over, or the run itself."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
@@ -74,6 +73,8 @@ class Accounting:
     """Loader processes of a rank."""
     threads: int = 0
     """Loader threads of a rank."""
+    processors: int = 1
+    """That a rank may use."""
 
     @property
     def seconds(self) -> float:
@@ -162,28 +163,32 @@ class Accounting:
     @property
     def advice(self) -> str:
         """Which knob to turn, in one sentence."""
+        if not self.batches:
+            return "nothing was read"
         waits = self._shares()
         consumer = waits.pop("consumer")
+        longest = max(waits, key=waits.__getitem__)
         if sum(waits.values()) <= _WORTHWHILE * self.seconds:
             return f"the training is the limit ({_share(consumer, self)}): nothing to turn here"
-        longest = max(waits, key=waits.__getitem__)
         words = f"{longest} is the limit ({_share(waits[longest], self)} of the time)"
-        processors = usable_processors()
-        makers = self.workers or self.threads
         if longest == "hand-over":
-            return (
-                f"{words}: take threads= instead of workers="
-                if self.workers
-                else (f"{words}: take fewer threads=")
-            )
-        more = f"more {'workers=' if self.workers else 'threads='}, {makers} so far"
+            if self.workers:
+                return f"{words}: take threads= instead of workers="
+            # Of threads, it is the wait for Python's lock.
+            fewer = "take fewer threads=" if self.threads > 1 else "nothing to turn here"
+            return f"{words}: {fewer}"
+        makers = self.workers or self.threads
         if longest == "storage":
-            return f"{words}: {more}, or media nearer to the machine"
-        if makers < processors:
-            return f"{words}: {more}, on {processors} processors"
+            kind = "workers=" if self.workers else "threads="
+            return f"{words}: more {kind}, {makers} so far, or media nearer to the machine"
+        if makers < self.processors:
+            return (
+                f"{words}, and {makers} of {self.processors} processors make batches: clipshards "
+                "bench measures whether more threads= or workers= pay"
+            )
         return (
-            f"{words}, on all {processors} processors: take fewer frames, a cheaper transform, or "
-            "pack again with an encode recipe"
+            f"{words}, on all {self.processors} processors: take fewer frames, a cheaper "
+            "transform, or pack again with an encode recipe"
         )
 
     def _shares(self) -> dict[str, float]:
@@ -196,18 +201,8 @@ class Accounting:
 
 
 # Of the loader, not of what it did.
-_SETUP = ("workers", "threads")
+_SETUP = ("workers", "threads", "processors")
 _KEPT = (*_SETUP, "ranks")
-
-
-def usable_processors() -> int:
-    """Return the processors that this rank may use: its share of those of the machine."""
-    try:
-        processors = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        processors = os.cpu_count() or 1
-    of_machine = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(processors // max(int(of_machine) if of_machine.isdecimal() else 1, 1), 1)
 
 
 def _share(seconds: float, of: Accounting) -> str:

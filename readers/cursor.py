@@ -113,6 +113,28 @@ class Cursor:
             self.next = (epoch, count)
 
 
+class WithEpochs:
+    """What a data set whose iterations are epochs has for choosing them."""
+
+    def __init__(self) -> None:
+        self._cursor = Cursor()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration gives, counted from 0."""
+        return self._cursor.begin[0]
+
+    def set_epoch(self, epoch: SupportsIndex) -> None:
+        """Choose the epoch that the next iteration gives; call it before each.
+
+        Where a run goes on in the middle of this very epoch, it stays there.
+
+        Raises:
+            ValueError: Not in [0, 2**31).
+        """
+        self._cursor.set_epoch(epoch)
+
+
 def checked_epoch(epoch: SupportsIndex) -> int:
     """Return an epoch as a plain integer.
 

@@ -12,7 +12,7 @@ from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tai
 from clipshards.readers.checkpoint import make_state, read_state
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
-from clipshards.readers.cursor import Cursor, checked_epoch
+from clipshards.readers.cursor import WithEpochs, checked_epoch
 from clipshards.readers.epochs import Epochs, Repeat, check_repeat
 from clipshards.readers.items import ItemReader, OnError, Transform
 from clipshards.readers.loader import Loader
@@ -23,7 +23,7 @@ from clipshards.readers.ranks import OwnRanks
 from clipshards.readers.split import Split
 
 
-class ShardDataset(IterableDataset[dict[str, Any]]):
+class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
     """Batches of decoded items: the same on any number of ranks and loader workers.
 
     The data set makes the batches itself. Use it with `dataset.loader(...)`, or with
@@ -86,6 +86,7 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
         """
         if (batch_size is None) == (global_batch is None):
             raise ValueError("expected one of batch_size and global_batch")
+        super().__init__()
         seed, passes = check_seed(seed), check_repeat(repeat)
         self.source: Source = as_source(source)
         self._ranks = OwnRanks(rank, world_size)
@@ -135,27 +136,11 @@ class ShardDataset(IterableDataset[dict[str, Any]]):
             "tail": tail,
             "global_batch": global_batch,
         }
-        self._cursor = Cursor()
 
     @property
     def batch_size(self) -> int:
         """Items in a batch of one rank; only the last one of an epoch may have fewer."""
         return self._batches.global_batch // self._ranks.now.world_size
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next iteration gives, counted from 0."""
-        return self._cursor.begin[0]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives; call it before each.
-
-        Where a run goes on in the middle of this very epoch, it stays there.
-
-        Raises:
-            ValueError: Not in [0, 2**31).
-        """
-        self._cursor.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch of this rank.

@@ -4,13 +4,12 @@ import math
 import numbers
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from clipshards.readers.order import Items, Order
+from clipshards.readers.order import Items, Order, forget
 
 Repeat = int | float | Fraction | None
 """Passes of an epoch: a whole number of them, a part of one, or None for no end."""
@@ -130,9 +129,7 @@ class BlockEpochs:
                 stop = min(stop, self.length)
             block = self._epochs.locate(epoch, np.arange(number * self._size, stop, dtype=np.int64))
             self._blocks[epoch, number] = block
-            if len(self._blocks) > _KEPT_BLOCKS:
-                with suppress(KeyError):
-                    self._blocks.popitem(last=False)
+            forget(self._blocks, _KEPT_BLOCKS)
         return block
 
 

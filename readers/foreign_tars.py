@@ -30,7 +30,7 @@ from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.readers.clips import Choose, Clip, FrameNumbers
-from clipshards.readers.cursor import Cursor
+from clipshards.readers.cursor import WithEpochs
 from clipshards.readers.draws import draw_uniform
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.items import DECODERS, add_labels, make_writable
@@ -43,7 +43,7 @@ from clipshards.readers.video import decode_clip
 _NO_HEADER = (ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
 
 
-class ForeignItems(IterableDataset[dict[str, Any]]):
+class ForeignItems(WithEpochs, IterableDataset[dict[str, Any]]):
     """Decoded items of WebDataset tars without a manifest; the first stage of a pipeline.
 
     An item has `key`, `__key__` and `__url__`, and of each part: of a video `mp4`, `mkv`, `mov`,
@@ -86,6 +86,7 @@ class ForeignItems(IterableDataset[dict[str, Any]]):
         """
         import webdataset as wds
 
+        super().__init__()
         if clip is not None and not isinstance(clip, Clip):
             raise TypeError(f"clip: expected a Clip such as UniformClip, got {clip!r}")
         if operator.index(shuffle) < 0:
@@ -104,7 +105,6 @@ class ForeignItems(IterableDataset[dict[str, Any]]):
         self._seed = check_seed(seed)
         self._shuffle = operator.index(shuffle)
         self._labels = labels
-        self._cursor = Cursor()
         order = f"as good as a shuffle buffer of {shuffle} samples" if shuffle else "the tars' own"
         warnings.warn(
             "tars without a manifest: no checksum tells whether the bytes are those that were "
@@ -115,14 +115,6 @@ class ForeignItems(IterableDataset[dict[str, Any]]):
             ForeignTarsWarning,
             stacklevel=2,
         )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives: another order, other random frames.
-
-        Raises:
-            ValueError: Not in [0, 2**31).
-        """
-        self._cursor.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the items of the tars that belong to this rank and loader worker."""

@@ -1,6 +1,5 @@
 """Proving a data set whole: every byte read, every promise of index and manifest checked."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,13 +27,10 @@ from clipshards.packer.format.structure import ava_label_lists
 from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.shard_reader import Progress, ShardReader
 from clipshards.readers.split import Split, open_dataset, split_names, unfinished_splits
 
-_PIECE = 1 << 22
 _ALTERED = "crc32c is not the index's: the bytes were altered"
-
-Progress = Callable[[int], None]
-"""Called with the bytes checked since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +187,7 @@ def _check_shard(
 
     report.shards += 1
     index = None
-    reader = _ShardReader(split.storage, name, tick)
+    reader = ShardReader(split.storage, name, tick)
     try:
         size = split.storage.size(name)
         if size is None:
@@ -227,61 +223,6 @@ def _check_shard(
         report.bytes += reader.place
 
 
-class _ShardReader:
-    """Reads a shard once from front to back, hashing as it goes."""
-
-    def __init__(self, storage: Storage, name: str, tick: Progress) -> None:
-        self.place = 0
-        self.sha256 = hashlib.sha256()
-        self.crc32c = 0
-        self._storage = storage
-        self._name = name
-        self._tick = tick
-        self._buffer = b""
-        self._used = 0
-
-    def take(self, size: int) -> bytes:
-        """Return the next `size` bytes.
-
-        Raises:
-            CorruptShardError: The file ends before them.
-        """
-        pieces = []
-        missing = size
-        while missing:
-            if self._used == len(self._buffer) and not self._fill():
-                raise CorruptShardError(
-                    f"the file ends at byte {self.place}, {missing} bytes before its member does"
-                )
-            piece = self._buffer[self._used : self._used + missing]
-            self._used += len(piece)
-            self.place += len(piece)
-            missing -= len(piece)
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    def skip_to_end(self) -> None:
-        """Hash all that is left."""
-        self.place += len(self._buffer) - self._used
-        self._used = len(self._buffer)
-        while self._fill():
-            self.place += len(self._buffer)
-            self._used = len(self._buffer)
-
-    @property
-    def at_end(self) -> bool:
-        """Whether every byte was taken."""
-        return self._used == len(self._buffer) and not self._fill()
-
-    def _fill(self) -> bool:
-        self._buffer = self._storage.read(self._name, self.place, _PIECE)
-        self._used = 0
-        self.sha256.update(self._buffer)
-        self.crc32c = crc32c(self._buffer, self.crc32c)
-        self._tick(len(self._buffer))
-        return bool(self._buffer)
-
-
 _MakeFinding = Callable[..., Finding]
 
 
@@ -289,7 +230,7 @@ def _check_by_index(
     split: Split,
     entry: ShardEntry,
     index: ShardIndex,
-    reader: _ShardReader,
+    reader: ShardReader,
     report: VerifyReport,
     finding: _MakeFinding,
 ) -> Iterator[Finding]:
@@ -351,7 +292,7 @@ def _members_of(index: ShardIndex) -> Iterator[tuple[int, str, str, int, int]]:
                 yield row, key, part, columns.size[row], columns.crc32c[row]
 
 
-def _walk_headers(reader: _ShardReader, finding: _MakeFinding) -> Iterator[Finding]:
+def _walk_headers(reader: ShardReader, finding: _MakeFinding) -> Iterator[Finding]:
     """Say where a shard without its index stops making sense; the headers alone guide."""
     key = part = ""
     try:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from clipshards.packer.format.errors import WorkerError
-from clipshards.readers.accounting import Accounting, usable_processors
+from clipshards.readers.accounting import Accounting
 from clipshards.readers.batch_maker import Made
 from clipshards.readers.cursor import Cursor
 from clipshards.readers.makers import Here, Make, Makers, Processes, Threads
-from clipshards.readers.ranks import gather
+from clipshards.readers.ranks import gather, usable_processors
 
 if TYPE_CHECKING:
     from clipshards.readers.data import ShardDataset
@@ -78,7 +78,9 @@ class Loader:
             self._makers = Here(make, **options)
         # What the makers give next.
         self._coming: tuple[int, int] | None = None
-        self._account = Accounting(workers=workers or 0, threads=threads or 0)
+        self._account = Accounting(
+            workers=workers or 0, threads=threads or 0, processors=usable_processors()
+        )
         self._gave_s: float | None = None
 
     def __len__(self) -> int:

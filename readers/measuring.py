@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from clipshards.packer.format.errors import WorkerError
-from clipshards.readers.accounting import Accounting, usable_processors
+from clipshards.readers.accounting import Accounting
 from clipshards.readers.batches import Batches, longest_run
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.mixing import Whole
+from clipshards.readers.ranks import usable_processors
 from clipshards.readers.split import Split
 
 

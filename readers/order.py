@@ -163,7 +163,7 @@ class Order:
             shards = _permuted(slots, len(slots), keys)
             starts = np.concatenate(([0], np.cumsum(self._sizes[shards]))).astype(np.int64)
             this = self._passes[number] = _Pass(shards, starts)
-            _forget(self._passes, _KEPT_PASSES)
+            forget(self._passes, _KEPT_PASSES)
         return this
 
     def _window_of(self, number: int, window: int) -> _Window:
@@ -180,7 +180,7 @@ class Order:
             place = _place_of(runs - 1, runs, keys)
             found = _Window(start, runs, keys, missing, place)
             self._windows[number, window] = found
-            _forget(self._windows, _KEPT_WINDOWS)
+            forget(self._windows, _KEPT_WINDOWS)
         return found
 
     def _shuffled(self, positions: Items, window: _Window) -> Items:
@@ -197,8 +197,8 @@ class Order:
         return runs
 
 
-def _forget(kept: OrderedDict[Any, Any], most: int) -> None:
-    """Let the oldest go; other threads may be at the same."""
+def forget(kept: OrderedDict[Any, Any], most: int) -> None:
+    """Let the oldest of what is kept go; other threads may be at the same."""
     while len(kept) > most:
         with suppress(KeyError):
             kept.popitem(last=False)

@@ -103,3 +103,13 @@ def gather(mine: T) -> list[T]:
     found: list[T | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, mine)
     return cast("list[T]", found)
+
+
+def usable_processors() -> int:
+    """Return the processors that this rank may use: its share of those of the machine."""
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        processors = os.cpu_count() or 1
+    of_machine = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(processors // max(int(of_machine) if of_machine.isdecimal() else 1, 1), 1)

@@ -24,7 +24,7 @@ from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
 from clipshards.readers.fetch import Columns, Fetch, RawSample, difference
-from clipshards.readers.order import WINDOW_SHARDS
+from clipshards.readers.order import WINDOW_SHARDS, forget
 
 # Of two windows of the reading order: a batch can reach into the next one.
 _KEPT_INDEXES = 2 * WINDOW_SHARDS
@@ -200,8 +200,7 @@ class Split:
         columns = self._columns.get(shard)
         if columns is None:
             columns = self._columns[shard] = Columns.of(self.read_index(shard))
-            if len(self._columns) > _KEPT_INDEXES:
-                self._columns.popitem(last=False)
+            forget(self._columns, _KEPT_INDEXES)
         return columns
 
 

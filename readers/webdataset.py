@@ -14,8 +14,7 @@ import itertools
 import operator
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -24,19 +23,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 from clipshards.packer.format.errors import StateError
 from clipshards.packer.format.tasks import TASKS
 from clipshards.readers.checkpoint import make_state, read_state
-from clipshards.readers.cursor import Cursor
+from clipshards.readers.cursor import WithEpochs
+from clipshards.readers.dealing import Dealing, RawTail
 from clipshards.readers.epochs import PassEpochs, Repeat, check_repeat
 from clipshards.readers.fetch import RawSample
-from clipshards.readers.order import ORDER_VERSION, Items, Order, check_seed
+from clipshards.readers.order import ORDER_VERSION, Order, check_seed
 from clipshards.readers.ranks import OwnRanks
 from clipshards.readers.split import Split, check_opened, open_dataset
-
-RawTail = Literal["ragged", "drop"]
-"""What becomes of the samples that are too few for one each of all ranks, at the end of an epoch.
-
-`ragged`: the first ranks get them, and have one more than the others.
-`drop`: they are left out.
-"""
 
 # Samples read at once, and about as many bytes at most: what a worker holds.
 _BLOCK_SAMPLES = 128
@@ -55,65 +48,6 @@ class SamplePosition(NamedTuple):
     """Where the epoch goes on once each rank has handed out as many samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dealing:
-    """Which positions of an epoch each worker of each rank hands out, from one of them on.
-
-    Rank r gets begin + r, begin + r + ranks, ..., and deals `turn` of them to each of its
-    workers, round and round.
-    """
-
-    length: int | None
-    """Samples of an epoch; None where it does not end."""
-    tail: RawTail
-    ranks: int
-    turn: int
-    """Samples that a worker hands out before the next one does."""
-
-    def count(self, begin: int, *, rank: int) -> int | None:
-        """Return how many samples a rank gets from a position on; None for no end."""
-        if self.length is None:
-            return None
-        left = self.length - begin
-        rounds = left // self.ranks if self.tail == "drop" else -((rank - left) // self.ranks)
-        return max(rounds, 0)
-
-    def is_over(self, position: int) -> bool:
-        """Return whether no rank gets anything from a position on."""
-        least = self.ranks if self.tail == "drop" else 1
-        return self.length is not None and self.length - position < least
-
-    def positions(
-        self, begin: int, *, rank: int, worker: int, workers: int, taken: int, limit: int
-    ) -> Items:
-        """Return the positions of the next samples of a worker, fewer where the epoch ends.
-
-        Args:
-            begin: Position that the dealing began with.
-            rank: In [0, ranks).
-            worker: In [0, workers).
-            workers: Of this rank.
-            taken: Samples that the worker had since then.
-            limit: How many positions to return.
-        """
-        own = np.arange(taken, taken + limit, dtype=np.int64)
-        numbers = (own // self.turn * workers + worker) * self.turn + own % self.turn
-        count = self.count(begin, rank=rank)
-        if count is not None:
-            numbers = numbers[numbers < count]
-        positions: Items = begin + rank + numbers * self.ranks
-        return positions
-
-    def worker_state(self, begin: int, taken: int, *, workers: int) -> int:
-        """Return where a worker stands, its place inside its turn too, as one number."""
-        turns, rest = divmod(taken, self.turn)
-        return (begin + turns * self.turn * workers * self.ranks) * self.turn + rest
-
-    def worker_place(self, state: int) -> tuple[int, int]:
-        """Return `begin` and `taken` that lead to where `worker_state` was."""
-        return divmod(state, self.turn)
-
-
 class _WorkerPlace(NamedTuple):
     """Where a loader worker is in an epoch, see `Dealing`."""
 
@@ -122,7 +56,7 @@ class _WorkerPlace(NamedTuple):
     taken: int
 
 
-class RawSamples(IterableDataset[dict[str, Any]]):
+class RawSamples(WithEpochs, IterableDataset[dict[str, Any]]):
     """Samples of a split as they stand in the shards, one epoch an iteration.
 
     A sample is a dict: `__key__`; `__url__`, its shard; `__position__`, a `SamplePosition`;
@@ -144,6 +78,7 @@ class RawSamples(IterableDataset[dict[str, Any]]):
         batched: int = 1,
     ) -> None:
         """See `samples`."""
+        super().__init__()
         check_opened(split)
         if tail not in get_args(RawTail):
             why = "; raw samples carry no mask that would tell pads" if str(tail) == "pad" else ""
@@ -176,26 +111,10 @@ class RawSamples(IterableDataset[dict[str, Any]]):
             "repeat": None if passes is None else str(passes),
             "tail": tail,
         }
-        self._cursor = Cursor()
         self._worker_at: _WorkerPlace | None = None
         """In a loader worker: where it stands."""
         self._resumed: tuple[_WorkerPlace, int] | None = None
         """Where a loader worker is to begin, and how many there were."""
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next iteration gives, counted from 0."""
-        return self._cursor.begin[0]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives; call it before each.
-
-        Where a run goes on in the middle of this very epoch, it stays there.
-
-        Raises:
-            ValueError: Not in [0, 2**31).
-        """
-        self._cursor.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Return the number of samples in an epoch of this rank.

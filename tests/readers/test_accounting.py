@@ -17,7 +17,8 @@ from pack_inputs import skeletons
 from clipshards.packer import pack
 from clipshards.packer.storage.local import LocalStorage
 from clipshards.readers import ShardDataset, open_dataset
-from clipshards.readers.accounting import Accounting, Costs, usable_processors
+from clipshards.readers.accounting import Accounting, Costs
+from clipshards.readers.ranks import usable_processors
 from clipshards.readers.split import Split
 
 pytestmark = [
@@ -119,9 +120,10 @@ def test_a_slow_transform_counts_as_decode(place: Path, way: dict[str, int]) -> 
     assert account.making_decode_s >= 0.01 * 2 * ITEMS
     assert account.storage_s < 0.2 * account.seconds
     assert account.advice.startswith("decode is the limit (")
-    (name,) = way
-    if len(os.sched_getaffinity(0)) > 1:
-        assert f"more {name}=, {way[name]} so far" in account.advice
+    processors = len(os.sched_getaffinity(0))
+    if processors > 1:
+        (makers,) = way.values()
+        assert f"{makers} of {processors} processors make batches" in account.advice
 
 
 @pytest.mark.parametrize("way", [{"threads": 0}, {"threads": 1}], ids=str)
@@ -234,12 +236,13 @@ ONE = Accounting(
     bytes_fetched=4_000_000,
     bytes_used=3_000_000,
     workers=2,
+    processors=4,
 )
 
 
 def test_several_ranks_add_up() -> None:
     both = Accounting.sum([ONE, replace(ONE, consumer_s=11.0, items=40)])
-    kept = {"workers": 2, "threads": 0, "consumer_s": 12.0, "items": 120}
+    kept = {"workers": 2, "threads": 0, "processors": 4, "consumer_s": 12.0, "items": 120}
     assert asdict(both) == {name: 2 * value for name, value in asdict(ONE).items()} | kept
     # 120 items in the time that each rank took, 15 s in the mean.
     assert both.items_per_s == pytest.approx(120 / 15)
@@ -253,14 +256,15 @@ def test_the_line_says_all_of_it() -> None:
     )
 
 
-MANY = 10**6
 ADVICE = [
     ({"consumer_s": 500.0}, "the training is the limit (98%): nothing to turn here"),
     ({"storage_s": 30.0}, "storage is the limit (79% of the time): more workers=, 2 so far, or"),
-    ({"decode_s": 30.0, "workers": MANY}, "take fewer frames, a cheaper transform"),
-    ({"decode_s": 30.0, "workers": 0}, "more threads=, 0 so far, on "),
+    ({"decode_s": 30.0, "workers": 4}, "on all 4 processors: take fewer frames, a cheaper tr"),
+    ({"decode_s": 30.0, "workers": 0, "threads": 1}, ", and 1 of 4 processors make batches: clip"),
+    ({"batches": 0}, "nothing was read"),
     ({"hand_over_s": 30.0}, "hand-over is the limit (83% of the time): take threads= instead of"),
     ({"hand_over_s": 30.0, "workers": 0, "threads": 3}, "take fewer threads="),
+    ({"hand_over_s": 30.0, "workers": 0, "threads": 1}, "of the time): nothing to turn here"),
 ]
 
 

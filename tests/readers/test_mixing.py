@@ -23,7 +23,8 @@ from clipshards.readers import (
     Weighted,
     open_dataset,
 )
-from clipshards.readers.mixing import Source, _proportions, as_source
+from clipshards.readers.mixing import Source, as_source
+from clipshards.readers.weighted_epochs import proportions
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
@@ -112,7 +113,7 @@ def test_proportions_are_exact_over_each_window(
     splits: dict[str, Split], weights: list[float], seed: int, epoch: int
 ) -> None:
     source = Weighted([splits["large"], splits["small"]], weights, stop=1000)
-    counts = _proportions(weights)
+    counts = proportions(weights)
     window = sum(counts)
     assert window >= 64
     share = Fraction(weights[0]) / sum(map(Fraction, weights))

@@ -399,7 +399,7 @@ def test_numbers_of_numpy_leave_a_state_that_can_be_stored(split: Split) -> None
         "repeat": np.float32(0.5),
     }
     dataset = made(split, **given)
-    dataset.set_epoch(np.int64(3))  # type: ignore[arg-type]
+    dataset.set_epoch(np.int64(3))
     state = dataset.state_dict()
     again = made(split, **given)
     again.load_state_dict(json.loads(json.dumps(state)))

@@ -20,7 +20,8 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from clipshards.packer import StateError, UnsupportedVersionError, pack
 from clipshards.packer.format.errors import CorruptShardError
 from clipshards.readers import ShardDataset, Split, open_dataset
-from clipshards.readers.webdataset import Dealing, RawSamples, RawTail, SamplePosition, samples
+from clipshards.readers.dealing import Dealing, RawTail
+from clipshards.readers.webdataset import RawSamples, SamplePosition, samples
 
 pytestmark = [
     # torchdata 0.11 with torch 2.13.
