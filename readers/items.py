@@ -191,7 +191,6 @@ class ItemReader:
         self, fetch: Fetch, place: Place, item: int, number: int, copy: int = 0
     ) -> dict[str, Any]:
         raw = fetch.sample(place[:2])
-
         decoded = self._decode(raw, place.item, self._choose(number, item, copy))
         add_labels(decoded, self.split.manifest.labels, where=f"{raw.where}.json")
         if self._writable:

@@ -25,8 +25,6 @@ from clipshards.readers.waiting import Doings
 
 # Seconds that all threads together have to end their batch when the loader or the process ends.
 _ENDING_S = 30.0
-
-
 # How DataLoader begins what it says of a process that died.
 _DIED = "DataLoader worker (pid"
 
