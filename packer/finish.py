@@ -153,7 +153,13 @@ def close_split(
     data = manifest.encode()
     # What cannot be read back must not be written.
     Manifest.decode(data, where=MANIFEST_NAME)
-    storage.put(f"{split}/{MANIFEST_NAME}", data, staging=f"{split}/{BUILD_FOLDER}")
+    name = f"{split}/{MANIFEST_NAME}"
+    made = storage.put_new(name, data, staging=f"{split}/{BUILD_FOLDER}")
+    # Another run of this job can have ended; or the answer to our own request was lost.
+    if not made and storage.read_all(name) != data:
+        raise PlanError(
+            f"{storage.url}/{name}: another run finished this split in the meantime, otherwise"
+        )
     return manifest, rejects
 
 
@@ -255,6 +261,7 @@ def settle(storage: Storage, manifest: Manifest) -> None:
     if storage.size(name) != len(data) or storage.read_all(name) != data:
         storage.put(name, data, staging=staging)
     storage.remove_folder(staging)
+    storage.remove_unfinished(manifest.split)
 
 
 def made_with(recipe: dict[str, Any]) -> dict[str, str]:

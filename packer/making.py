@@ -7,10 +7,16 @@ from typing import Any, NamedTuple, Protocol
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.index import ShardIndex
-from clipshards.packer.format.names import BUILD_FOLDER, REJECTS_NAME, sample_key, shard_name
+from clipshards.packer.format.names import (
+    BUILD_FOLDER,
+    REJECTS_NAME,
+    VERSION,
+    sample_key,
+    shard_name,
+)
 from clipshards.packer.format.rejects import RejectRow
 from clipshards.packer.plan import Plan
-from clipshards.packer.receipts import Receipt, load_receipt, store_receipt
+from clipshards.packer.receipts import Receipt, find_receipts, store_receipt
 from clipshards.packer.record_kinds import RECORD_KINDS
 from clipshards.packer.samples.base import Material
 from clipshards.packer.shards import ShardWriter
@@ -94,11 +100,13 @@ def make_shards(
     retry = storage.size(f"{split}/{REJECTS_NAME}") is not None
     numbers = range(part[0] - 1, len(plan.shards), part[1])
     names = {number: shard_name(split, number) for number in numbers}
-    receipts = {}
+    receipts = {
+        name: receipt
+        for name, receipt in find_receipts(storage, split, names.values(), plan.digest).items()
+        if not (retry and receipt.rejects)
+    }
     for number, name in names.items():
-        receipt = load_receipt(storage, split, name, plan.digest)
-        if receipt is not None and not (retry and receipt.rejects):
-            receipts[name] = receipt
+        if name in receipts:
             progress(sum(entries[ordinal].entries for ordinal in plan.shards[number]), 0)
     due = [number for number, name in names.items() if name not in receipts]
     tasks = (
@@ -123,7 +131,8 @@ def make_shard(job: Job, task: ShardTask, progress: Progress) -> Receipt:
     rejects = []
     warnings = []
     name = f"{split}/{shard_name(split, task.number)}"
-    with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}") as write:
+    about = {"format": str(VERSION), "plan-digest": job.plan_digest, "shard": str(task.number)}
+    with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}", about=about) as write:
         shard = ShardWriter(write, index)
         for entry in task.entries:
             ordinal = entry.ordinal

@@ -5,6 +5,7 @@ bytes; so a crash between the two costs one shard's work and nothing else.
 """
 
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from clipshards.packer.plan import Plan
 from clipshards.packer.storage import Storage
 
 _SHOWN = 10
+_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,28 @@ def store_receipt(storage: Storage, split: str, receipt: Receipt) -> None:
     storage.put(name, encode_json(value), staging=f"{split}/{BUILD_FOLDER}")
 
 
-def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> Receipt | None:
-    """Return the receipt of a shard made by this plan, None if the shard must be made."""
+def find_receipts(
+    storage: Storage, split: str, shards: Iterable[str], plan_digest: str
+) -> dict[str, Receipt]:
+    """Return the receipts of those shards that this plan made; the others must be made."""
+    sizes, noted = storage.sizes(split), storage.sizes(f"{split}/{BUILD_FOLDER}")
+    names = [shard for shard in shards if shard in sizes and f"{shard}.json" in noted]
+
+    def load(shard: str) -> Receipt:
+        return _load(storage, split, shard)
+
+    # One by one, a far storage would keep a large job waiting for minutes.
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        receipts = dict(zip(names, pool.map(load, names), strict=True))
+    return {
+        shard: receipt
+        for shard, receipt in receipts.items()
+        if receipt.plan_digest == plan_digest and receipt.entry.bytes == sizes[shard]
+    }
+
+
+def _load(storage: Storage, split: str, shard: str) -> Receipt:
     name = _receipt_name(split, shard)
-    if storage.size(name) is None:
-        return None
     value: dict[str, Any] = decode_json(storage.read_all(name), where=name)
     check_schema(
         value,
@@ -57,12 +76,9 @@ def load_receipt(storage: Storage, split: str, shard: str, plan_digest: str) -> 
         },
         where=name,
     )
-    entry = ShardEntry(**value["entry"])
-    if value["plan_digest"] != plan_digest or storage.size(f"{split}/{shard}") != entry.bytes:
-        return None
     return Receipt(
-        plan_digest,
-        entry,
+        value["plan_digest"],
+        ShardEntry(**value["entry"]),
         rejects=tuple(RejectRow(**row) for row in value["rejects"]),
         warnings=tuple((origin, message) for origin, message in value["warnings"]),
     )
@@ -80,9 +96,8 @@ def load_receipts(
     """
     shards = (shard_name(plan.split, number) for number in range(len(plan.shards)))
     names = [name for name in shards if name not in skip]
-    found = {name: load_receipt(storage, plan.split, name, plan.digest) for name in names}
-    receipts = [receipt for receipt in found.values() if receipt is not None]
-    return receipts, tuple(name for name, receipt in found.items() if receipt is None)
+    found = find_receipts(storage, plan.split, names, plan.digest)
+    return list(found.values()), tuple(name for name in names if name not in found)
 
 
 def warnings_of(receipts: Iterable[Receipt]) -> tuple[str, ...]:

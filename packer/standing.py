@@ -75,7 +75,7 @@ def unfinished_plan(storage: Storage, request: Request) -> Plan | None:
     """
     plan = stored_plan(storage, request.split)
     if plan is None:
-        strays = [n for n in storage.names(request.split) if is_shard_name(request.split, n)]
+        strays = [n for n in storage.sizes(request.split) if is_shard_name(request.split, n)]
         # Another run of this job can have stored its plan between the two looks.
         plan = stored_plan(storage, request.split)
         if strays and plan is None:
@@ -189,12 +189,13 @@ def reopen(
 def discard(storage: Storage, split: str) -> None:
     """Remove a split; the manifest first, so that it never names shards that are gone."""
     storage.remove(f"{split}/{MANIFEST_NAME}")
-    for name in storage.names(split):
+    for name in storage.sizes(split):
         if is_shard_name(split, name):
             storage.remove(f"{split}/{name}")
     storage.remove(f"{split}/{REJECTS_NAME}")
     storage.remove(wids_name(split))
     storage.remove_folder(f"{split}/{BUILD_FOLDER}")
+    storage.remove_unfinished(split)
 
 
 def _plan_name(split: str) -> str:

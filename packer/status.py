@@ -171,7 +171,7 @@ def packed_splits(location: str | os.PathLike[str]) -> list[str]:
 
 def _runs(storage: Storage, split: str) -> tuple[Run, ...]:
     runs = []
-    for name in storage.names(f"{split}/{BUILD_FOLDER}"):
+    for name in storage.sizes(f"{split}/{BUILD_FOLDER}"):
         if name.startswith("run-"):
             # One that ends in this moment takes its file away.
             with suppress(StorageError, FormatError):

@@ -110,7 +110,7 @@ def verify(
         for number in range(len(opened.manifest.shards)):
             report.findings += _check_shard(opened, number, seen, report, tick)
     for name in unfinished_splits(storage) if split is None else ():
-        if any(is_shard_name(name, file) for file in storage.names(name)):
+        if any(is_shard_name(name, file) for file in storage.sizes(name)):
             message = f"shards without {MANIFEST_NAME}: packing has not ended, or it was lost"
             report.findings.append(Finding(name, "", "", "", message))
     return report
@@ -140,7 +140,7 @@ def _check_split_files(storage: Storage, manifest: Manifest) -> Iterator[Finding
     split = manifest.split
     expected = {shard.name for shard in manifest.shards}
     try:
-        for name in storage.names(split):
+        for name in storage.sizes(split):
             if name.endswith(".tar") and name not in expected:
                 yield Finding(split, name, "", "", "a shard that the manifest does not list")
     except StorageError as exc:

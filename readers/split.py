@@ -259,8 +259,8 @@ def unfinished_splits(storage: Storage) -> list[str]:
         if is_split(folder)
         and storage.size(f"{folder}/{MANIFEST_NAME}") is None
         and (
-            any(is_shard_name(folder, name) for name in storage.names(folder))
-            or storage.names(f"{folder}/{BUILD_FOLDER}")
+            any(is_shard_name(folder, name) for name in storage.sizes(folder))
+            or storage.sizes(f"{folder}/{BUILD_FOLDER}")
         )
     ]
 

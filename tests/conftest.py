@@ -1,11 +1,14 @@
 """Fixtures for all tests. Makers of media are in makers.py, which tests import directly."""
 
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import makers
 import pytest
 from hypothesis import settings
+from s3_server import S3Server
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("patient", deadline=None)
@@ -30,3 +33,21 @@ def shared_data() -> Path:
 def media_root(tmp_path_factory: pytest.TempPathFactory) -> makers.MediaRoot:
     """Return 16 small videos and their list, shared by all tests: look, do not write."""
     return makers.write_media_root(tmp_path_factory.mktemp("media_root"), 16)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Return a running S3 server with the bucket `videos`, shared by all tests."""
+    with S3Server(tmp_path_factory.mktemp("s3") / "server") as server:
+        server.client().create_bucket(Bucket="videos")
+        yield server
+
+
+@pytest.fixture
+def s3_location(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the address of an empty location on it, which this process may use."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://videos/{secrets.token_hex(4)}/data set"

@@ -1,8 +1,11 @@
 """What a storage is, whatever stands behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Protocol
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Write = Callable[[bytes], None]
 """Appends bytes to the file being made."""
@@ -20,11 +23,21 @@ class Storage(Protocol):
     def url(self) -> str:
         """The location as the user wrote it."""
 
+    @property
+    def far(self) -> bool:
+        """Whether a read waits so long that many should be under way at a time."""
+
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; fewer only where the file ends.
 
-        Files are kept open: one that somebody else replaced or removed since this object
-        first read from it may be read as it was.
+        Of one file all bytes are of one version. One that somebody else replaced since this
+        object first read from it is read as it was, or raises StorageError.
+        """
+
+    def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
+        """Begin `read` where it is far; return what waits for it, and gives or raises the same.
+
+        It may be called several times.
         """
 
     def read_all(self, name: str) -> bytes:
@@ -33,18 +46,22 @@ class Storage(Protocol):
     def size(self, name: str) -> int | None:
         """Return the file's size in bytes, None if there is no such file."""
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of all files directly in `folder`, sorted, without the folder."""
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of all files directly in `folder` by their sorted names, without it."""
 
     def folders(self) -> list[str]:
         """Return the names of all folders directly in the location, sorted."""
 
-    def writer(self, name: str, *, staging: str) -> AbstractContextManager[Write]:
+    def writer(
+        self, name: str, *, staging: str, about: Mapping[str, str] = NOTHING
+    ) -> AbstractContextManager[Write]:
         """Return a context that makes `name` appear whole at its normal end, or not at all.
 
         Args:
-            name: The file; one that exists is replaced.
+            name: The file. One that exists is replaced; in a store, where others write too,
+                only one that stood there at the beginning, and is `about` the same.
             staging: Folder for the unfinished file, where the medium needs one.
+            about: What a store keeps beside the bytes.
         """
 
     def put(self, name: str, data: bytes, *, staging: str) -> None:
@@ -58,3 +75,6 @@ class Storage(Protocol):
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder and all in it; one that does not exist is no error."""
+
+    def remove_unfinished(self, folder: str) -> None:
+        """Remove what was begun below `folder` and stands outside of any staging folder."""

@@ -6,13 +6,15 @@ import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage.base import Write
+from clipshards.packer.storage.base import NOTHING, Write
+from clipshards.packer.storage.names import checked_name
 
 # Below the customary limit of 1,024 open files, for a few threads.
 _KEPT_OPEN = 128
@@ -47,6 +49,8 @@ class _PerThread(threading.local):
 class LocalStorage:
     """A folder on disk; see `Storage` for the methods."""
 
+    far = False
+
     def __init__(self, url: str) -> None:
         self.url = url
         self._root = Path(url).absolute()
@@ -73,6 +77,10 @@ class LocalStorage:
             raise self._error(name, exc) from exc
         return data
 
+    def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
+        """See `Storage`: a disk is near, and read when the bytes are wanted."""
+        return partial(self.read, name, offset, size)
+
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""
         try:
@@ -88,30 +96,36 @@ class LocalStorage:
         except OSError as exc:
             raise self._error(name, exc) from exc
 
-    def names(self, folder: str) -> list[str]:
-        """Return the names of all files directly in `folder`, sorted."""
-        return self._listed(self._path(folder), folder, files=True)
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of all files directly in `folder` by their sorted names."""
+        with self._translating(folder), self._scanned(self._path(folder)) as entries:
+            found = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        return dict(sorted(found.items()))
 
     def folders(self) -> list[str]:
         """Return the names of all folders directly in the location, sorted."""
-        return self._listed(self._root, "", files=False)
-
-    def _listed(self, folder: Path, name: str, *, files: bool) -> list[str]:
-        try:
-            with os.scandir(folder) as entries:
-                return sorted(
-                    entry.name
-                    for entry in entries
-                    if (entry.is_file() if files else entry.is_dir())
-                )
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            raise self._error(name, exc) from exc
+        with self._translating(""), self._scanned(self._root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
 
     @contextmanager
-    def writer(self, name: str, *, staging: str) -> Iterator[Write]:
-        """Return a context that makes `name` appear whole at its normal end, or not at all."""
+    def _scanned(self, folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        try:
+            entries = os.scandir(folder)
+        except FileNotFoundError:
+            yield iter(())
+        else:
+            with entries:
+                yield entries
+
+    @contextmanager
+    def writer(
+        self,
+        name: str,
+        *,
+        staging: str,
+        about: Mapping[str, str] = NOTHING,
+    ) -> Iterator[Write]:
+        """See `Storage`: a file that exists is replaced."""
         path = self._path(name)
         with ExitStack() as stack:
             # Only our own calls are translated: an OSError of the caller's is the caller's.
@@ -195,6 +209,9 @@ class LocalStorage:
         except OSError as exc:
             raise self._error(name, exc) from exc
 
+    def remove_unfinished(self, folder: str) -> None:
+        """See `Storage`: all that is unfinished stands in staging folders."""
+
     def _descriptor(self, name: str) -> int:
         kept = self._open.descriptors
         if self._open.opened_after is not self._last_change:
@@ -207,10 +224,7 @@ class LocalStorage:
         return descriptor.number
 
     def _path(self, name: str) -> Path:
-        parts = name.split("/")
-        if not all(parts) or any(part in (".", "..") or "\0" in part for part in parts):
-            raise ValueError(f"{name!r} is not a name inside {self.url}")
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(checked_name(name, url=self.url))
 
     @contextmanager
     def _translating(self, name: str) -> Iterator[None]:

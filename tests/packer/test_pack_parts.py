@@ -223,17 +223,17 @@ def test_plan_and_shard_that_come_between_two_looks_are_no_strays(
     tmp_path: Path, junk: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     junk_job(tmp_path / "clean", junk).run()
-    look = LocalStorage.names
+    look = LocalStorage.sizes
     others: list[int] = []
 
-    def names(storage: LocalStorage, folder: str) -> list[str]:
+    def sizes(storage: LocalStorage, folder: str) -> dict[str, int]:
         # Behind the look for a plan: the other part begins now, and makes its shards.
         if not others:
             others.append(1)
             junk_job(tmp_path / "out", junk).run_part(1, 2)
         return look(storage, folder)
 
-    monkeypatch.setattr(LocalStorage, "names", names)
+    monkeypatch.setattr(LocalStorage, "sizes", sizes)
     junk_job(tmp_path / "out", junk).run_part(2, 2)
     assert others
     finish_split(tmp_path / "out", split="train")
@@ -244,16 +244,16 @@ def test_run_that_ends_between_two_looks_is_the_end_of_both(
     tmp_path: Path, junk: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = junk_job(tmp_path / "clean", junk).run()
-    look = LocalStorage.names
+    look = LocalStorage.sizes
     others: list[int] = []
 
-    def names(storage: LocalStorage, folder: str) -> list[str]:
+    def sizes(storage: LocalStorage, folder: str) -> dict[str, int]:
         if not others:
             others.append(1)
             junk_job(tmp_path / "out", junk).run()
         return look(storage, folder)
 
-    monkeypatch.setattr(LocalStorage, "names", names)
+    monkeypatch.setattr(LocalStorage, "sizes", sizes)
     report = junk_job(tmp_path / "out", junk).run()
     assert others
     assert (report.shards_made, report.content_digest) == (0, whole.content_digest)

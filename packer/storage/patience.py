@@ -1,0 +1,67 @@
+"""How long a store that fails is asked again."""
+
+import os
+import random
+import time
+
+from clipshards.packer.format.errors import StorageError
+
+_VARIABLE = "CLIPSHARDS_S3_PATIENCE_S"
+_DEFAULT_S = 120.0
+# A store that never answered is more likely mistyped than away.
+_FIRST_S = 10.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+# A body that comes slower than this is not worth waiting for.
+_SLOWEST = 16 * 2**10
+
+
+def patience_s() -> float:
+    """Return the seconds for which a request is tried again: CLIPSHARDS_S3_PATIENCE_S, else 120.
+
+    Raises:
+        StorageError: The variable holds no such number.
+    """
+    text = os.environ.get(_VARIABLE, "")
+    try:
+        seconds = float(text) if text else _DEFAULT_S
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise StorageError(f"{_VARIABLE}: expected seconds of at least 0, got {text!r}")
+    return seconds
+
+
+class Patience:
+    """The pauses between the tries of one request, and their end."""
+
+    def __init__(self, *, reached: bool) -> None:
+        """Begin now.
+
+        Args:
+            reached: Whether the store has ever answered.
+        """
+        self._started = time.monotonic()
+        self._seconds = patience_s() if reached else min(patience_s(), _FIRST_S)
+        self._pause_s = _FIRST_PAUSE_S
+        self.tries = 1
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since the first try."""
+        return time.monotonic() - self._started
+
+    def again(self, *, got: int = 0) -> bool:
+        """Wait before the next try; return False where there is to be none.
+
+        Args:
+            got: Bytes that came so far: while they keep coming, the end is put off.
+        """
+        left = self._seconds + got / _SLOWEST - self.waited_s
+        if left <= 0:
+            return False
+        # Not all clients of a store that was away should come back at one moment.
+        time.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self.tries += 1
+        return True

@@ -1,0 +1,200 @@
+"""The S3 clients of one process: settings, credentials, and how trouble is met."""
+
+import os
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+
+from clipshards.packer.format.errors import StorageError
+from clipshards.packer.storage.patience import Patience
+from clipshards.packer.storage.s3_errors import (
+    TROUBLES,
+    Answer,
+    is_expired,
+    is_passing,
+    words_for,
+)
+from clipshards.packer.storage.threads import Threads
+
+_CONNECT_S = 10.0
+_READ_S = 20.0
+_CONNECTIONS = 128
+_YES = ("1", "true", "yes", "on")
+
+
+class S3Process:
+    """What one process needs to talk to S3. Not for a process forked from it."""
+
+    def __init__(self, url: str, bucket: str, *, reached: bool) -> None:
+        """Set up; no request is made.
+
+        Args:
+            url: The location, for errors.
+            bucket: Its bucket.
+            reached: Whether its store has answered before, in another process.
+
+        Raises:
+            StorageError: The settings of AWS cannot be used.
+        """
+        self.bucket = bucket
+        self.reached = reached
+        self.threads = Threads()
+        self._pid = os.getpid()
+        self._url = url
+        self.payer = os.environ.get("AWS_REQUEST_PAYER", "")
+        self._unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
+        self._urls: dict[str, str] = {}
+        self._connect()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it belongs to the process that asks; sockets and threads do not fork."""
+        return self._pid == os.getpid()
+
+    def _connect(self) -> None:
+        config = Config(
+            # Retries are ours: those of boto3 end after a second, or not at all within a body.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=_CONNECT_S,
+            read_timeout=_READ_S,
+            max_pool_connections=_CONNECTIONS,
+            signature_version=UNSIGNED if self._unsigned else "s3v4",
+            # Checksums are ours, computed as the bytes come by.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra=f"clipshards/{version('clipshards')}",
+        )
+        try:
+            self._session = botocore.session.Session()
+            boto = boto3.session.Session(botocore_session=self._session)
+            self.client = boto.client("s3", config=config)
+            endpoint = self.client.meta.endpoint_url
+            self._http = URLLib3Session(
+                verify=self._session.get_config_variable("ca_bundle") or True,
+                proxies=get_environ_proxies(endpoint),
+                timeout=(_CONNECT_S, _READ_S),
+                max_pool_connections=_CONNECTIONS,
+            )
+        except (BotoCoreError, ValueError) as exc:
+            words = words_for(exc) if isinstance(exc, BotoCoreError) else str(exc)
+            raise StorageError(f"{self._url}: {words}") from exc
+        self._urls.clear()
+        self._region = self.client.meta.region_name
+        self._connected_s = time.monotonic()
+
+    def tried(self, request: Callable[[Any], Any], *, where: str) -> Any:
+        """Return what a request gives, made again while the store is in passing trouble.
+
+        Args:
+            request: Called with the client, once or more.
+            where: What it is about, for errors.
+
+        Raises:
+            ClientError: The store refuses, for a reason that the caller may know; those that
+                are the user's to mend are StorageError.
+            StorageError: It cannot be had, or not within the patience for it.
+        """
+        patience = Patience(reached=self.reached)
+        while True:
+            try:
+                found = request(self.client)
+            except TROUBLES as exc:
+                self.met(exc, patience, where=where)
+            else:
+                self.reached = True
+                return found
+
+    def met(self, trouble: Exception, patience: Patience, *, where: str, got: int = 0) -> None:
+        """Wait if a request is worth another try, else raise.
+
+        Raises:
+            StorageError: It is not, or the patience is at its end.
+            ClientError, Answer: The store refuses what was asked; the caller may know why.
+        """
+        if is_expired(trouble) and patience.tries == 1:
+            # Whoever keeps them in a file may have written new ones.
+            self._connect()
+            patience.tries += 1
+            return
+        if is_passing(trouble):
+            if patience.again(got=got):
+                return
+            raise StorageError(
+                f"{where}: {words_for(trouble)}; given up after {patience.tries} tries in "
+                f"{patience.waited_s:.0f} s"
+            ) from trouble
+        if isinstance(trouble, BotoCoreError):
+            raise StorageError(f"{where}: {words_for(trouble)}") from trouble
+        self.reached = True
+        raise trouble
+
+    def get(self, key: str, headers: dict[str, str], *, where: str) -> AWSResponse:
+        """Return the answer to a GET of an object, its body unread.
+
+        botocore's parts and not its `get_object`: a request costs a fifth of the CPU time.
+
+        Raises:
+            Answer: It is not 200 or 206.
+            BotoCoreError: There was none.
+        """
+        url = self._url_of(key, where=where)
+        if self.payer:
+            headers = {**headers, "x-amz-request-payer": self.payer}
+        request = AWSRequest("GET", url, headers=headers, stream_output=True)
+        if not self._unsigned:
+            credentials = self._session.get_credentials()
+            S3SigV4Auth(credentials, "s3", self._region).add_auth(request)
+        answer = self._http.send(request.prepare())
+        if answer.status_code not in (200, 206):
+            raise Answer(
+                answer.status_code, answer.content, answer.headers.get("x-amz-bucket-region")
+            )
+        return answer
+
+    def _url_of(self, key: str, *, where: str) -> str:
+        """Return the address of an object as botocore's rules have it, for this store."""
+        url = self._urls.get(key)
+        if url is None:
+            wanted = {"Bucket": self.bucket, "Key": key}
+            try:
+                signed = self.client.generate_presigned_url("get_object", Params=wanted)
+            except BotoCoreError as exc:
+                raise StorageError(f"{where}: {words_for(exc)}") from exc
+            url, _, query = signed.partition("?")
+            scope = parse_qs(query).get("X-Amz-Credential", [""])[0].split("/")
+            # <key>/<date>/<region>/s3/aws4_request
+            self._region = scope[2] if len(scope) == 5 else self._region
+            if len(self._urls) >= _URLS_KEPT:
+                self._urls.clear()
+            self._urls[key] = url
+        return url
+
+
+_URLS_KEPT = 4096
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return bucket and prefix of an address s3://bucket/prefix.
+
+    Raises:
+        ValueError: It is no such address.
+    """
+    parts = urlsplit(url)
+    path = url.removeprefix("s3://")
+    bucket, _, prefix = path.partition("/")
+    prefix = prefix.rstrip("/")
+    if parts.scheme != "s3" or not bucket or "//" in f"/{prefix}/" or "?" in path or "#" in path:
+        raise ValueError(f"{url}: expected s3://bucket or s3://bucket/prefix")
+    return bucket, prefix
