@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from clipshards.readers.accounting import Costs, Tally
-from clipshards.readers.batches import Batches, BatchPosition
+from clipshards.readers.batches import Batches, BatchItems, BatchPosition
 from clipshards.readers.clips import Clip
 from clipshards.readers.collate import collate_items
 from clipshards.readers.epochs import BlockEpochs
-from clipshards.readers.items import ItemReader, OnError, Transform
+from clipshards.readers.items import ItemReader, OnError, Reading, Transform
 from clipshards.readers.mixing import Source
 from clipshards.readers.order import derived_seed
-from clipshards.readers.ranks import Ranks
+from clipshards.readers.ranks import OwnRanks
 
 Collate = Callable[[Sequence[dict[str, Any]]], dict[str, Any]]
 """Makes a batch from items, or from what a transform made of them."""
@@ -34,6 +34,23 @@ class Made(NamedTuple):
     costs: Costs
 
 
+class Begun(NamedTuple):
+    """A batch whose reads are planned, and under way where the storage is far."""
+
+    epoch: int
+    batch: int
+    taken: BatchItems
+    readings: list[tuple[int, Reading]]
+    """Number of the split, and what is read of it."""
+    seconds: float
+    """That the planning took."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all reads."""
+        return sum(reading.fetch.bytes_planned for _, reading in self.readings)
+
+
 class BatchMaker:
     """Makes any batch of any epoch; for several threads at a time."""
 
@@ -41,6 +58,7 @@ class BatchMaker:
         self,
         source: Source,
         batches: Batches,
+        ranks: OwnRanks,
         *,
         clip: Clip | None,
         seed: int,
@@ -56,6 +74,7 @@ class BatchMaker:
         _check_kinds(source)
         self._source = source
         self._batches = replace(batches, epochs=BlockEpochs(batches.epochs, units=len(source)))
+        self._ranks = ranks
         self._collate = collate
         self._replaces = on_error == "replace"
         self._readers = [
@@ -72,31 +91,50 @@ class BatchMaker:
             for place, split in enumerate(source.splits)
         ]
 
-    def make(self, epoch: int, batch: int, ranks: Ranks, note: Note | None = None) -> Made:
-        """Return a rank's share of one batch of an epoch.
+    @property
+    def far(self) -> bool:
+        """Whether reads should be under way before they are needed."""
+        return any(split.storage.far for split in self._source.splits)
+
+    def begin(self, epoch: int, batch: int) -> Begun:
+        """Plan the reads of this rank's share of one batch of an epoch; far ones are begun.
+
+        Raises:
+            FormatError, StorageError: The place of a sample cannot be had.
+        """
+        started = time.monotonic()
+        rank, ranks = self._ranks.now
+        taken = self._batches.take(epoch, batch, rank=rank, ranks=ranks)
+        places = [self._source.place_of(unit) for unit in taken.items.tolist()]
+        wanted = zip(places, taken.passes.tolist(), strict=True)
+        readings = []
+        for split, group in groupby(wanted, key=lambda one: one[0].split):
+            of_split = list(group)
+            numbers = [place.item for place, _ in of_split]
+            passes = list(map(itemgetter(1), of_split))
+            copies = [place.copy for place, _ in of_split]
+            readings.append((split, self._readers[split].begin(numbers, passes, copies=copies)))
+        return Begun(epoch, batch, taken, readings, time.monotonic() - started)
+
+    def finish(self, begun: Begun, note: Note | None = None) -> Made:
+        """Return a batch that was begun.
 
         Raises:
             DecodeError, FormatError, StorageError: A sample cannot be had; the message
                 names it.
         """
         started = time.monotonic()
-        taken = self._batches.take(epoch, batch, rank=ranks.rank, ranks=ranks.world_size)
+        epoch, batch, taken = begun.epoch, begun.batch, begun.taken
         tally = Tally()
         items = []
-        places = [self._source.place_of(unit) for unit in taken.items.tolist()]
-        wanted = zip(places, taken.passes.tolist(), strict=True)
-        for split, group in groupby(wanted, key=lambda one: one[0].split):
-            of_split = list(group)
-            numbers = [place.item for place, _ in of_split]
-            passes = list(map(itemgetter(1), of_split))
-            copies = [place.copy for place, _ in of_split]
-            reading = self._readers[split].read_several(numbers, passes, tally, copies=copies)
-            for number in numbers:
+        for split, reading in begun.readings:
+            found_items = self._readers[split].finish(reading, tally)
+            for number in reading.items:
                 if note is not None:
                     note(split, number)
-                found = next(reading)
+                found = next(found_items)
                 items.append(found if len(self._readers) == 1 else {**found, "source": split})
-            reading.close()
+            found_items.close()
         made = dict(self._collate(items))
         if self._batches.tail == "pad":
             made["valid"] = torch.from_numpy(taken.valid)
@@ -106,11 +144,12 @@ class BatchMaker:
             made["replaced"] = torch.from_numpy(replaced)
         made["position"] = BatchPosition(epoch, batch, batch * self._batches.global_batch)
         finished = time.monotonic()
+        making_s = finished - started + begun.seconds
         costs = Costs(
             items=len(items),
             replaced=len(tally.replaced),
             storage_s=tally.storage_s,
-            decode_s=finished - started - tally.storage_s,
+            decode_s=making_s - tally.storage_s,
             bytes_fetched=tally.bytes_fetched,
             bytes_used=tally.bytes_used,
             finished_s=finished,

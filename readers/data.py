@@ -1,5 +1,6 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
+import itertools
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from clipshards.packer.format.errors import StateError
-from clipshards.readers.batch_maker import BatchMaker, Collate, Made, Note
+from clipshards.readers.batch_maker import BatchMaker, Collate
 from clipshards.readers.batches import Batches, BatchPosition, Tail, default_tail, longest_run
 from clipshards.readers.checkpoint import make_state, read_state
 from clipshards.readers.clips import Clip
@@ -16,6 +17,7 @@ from clipshards.readers.cursor import WithEpochs, checked_epoch
 from clipshards.readers.epochs import Epochs, Repeat, check_repeat
 from clipshards.readers.items import ItemReader, OnError, Transform
 from clipshards.readers.loader import Loader
+from clipshards.readers.lookahead import Lookahead
 from clipshards.readers.mixing import Source, Weighted, Whole, as_source
 from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, check_seed
@@ -119,6 +121,7 @@ class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
         self._maker = BatchMaker(
             self.source,
             self._batches,
+            self._ranks,
             clip=clip,
             seed=seed,
             transform=transform,
@@ -171,9 +174,12 @@ class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
         epoch, batch = start or self._start()
         worker = get_worker_info()
         count = self._batches.count_of(*self._ranks.now)
+        step = 1 if worker is None else worker.num_workers
+        coming = itertools.count(batch, step) if count is None else range(batch, count, step)
+        lookahead = Lookahead(self._maker, ((epoch, one) for one in coming))
         while count is None or batch < count:
-            made = self.read_batch(epoch, batch)
-            batch += 1 if worker is None else worker.num_workers
+            made = lookahead.make(epoch, batch).batch
+            batch += step
             self._cursor.next = (epoch, batch)
             yield made
         if worker is None:
@@ -192,10 +198,7 @@ class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
         count = self._batches.count_of(*self._ranks.now)
         if batch < 0 or (count is not None and batch >= count):
             raise IndexError(f"batch {batch} of {count}")
-        return self._make(epoch, batch).batch
-
-    def _make(self, epoch: int, batch: int, note: Note | None = None) -> Made:
-        return self._maker.make(epoch, batch, self._ranks.now, note)
+        return self._maker.finish(self._maker.begin(epoch, batch)).batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process stands: behind the last batch handed out.
@@ -268,7 +271,7 @@ class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
             self,
             self._cursor,
             self._counts,
-            self._make,
+            self._maker,
             workers=workers,
             threads=threads,
             prefetch=prefetch,

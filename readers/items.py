@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -56,6 +56,20 @@ _UNREAD = {"audio": SOUND_SUFFIXES}
 """Parts of a task that its items do not have."""
 
 
+class Reading(NamedTuple):
+    """Items that are being read."""
+
+    items: Sequence[int]
+    numbers: Sequence[int]
+    copies: Sequence[int]
+    places: dict[int, Place]
+    faults: dict[int, DatasetError]
+    """Why the place of an item cannot be told."""
+    fetch: Fetch
+    seconds: float
+    """That the planning took."""
+
+
 class ItemReader:
     """Reads and decodes items of a split; the same item comes out whoever asks."""
 
@@ -101,43 +115,51 @@ class ItemReader:
             DecodeError, FormatError, StorageError: The sample cannot be had; the message
                 names location, shard, key and part.
         """
-        return next(self.read_several([item], [number], Tally()))
+        return next(self.finish(self.begin([item], [number]), Tally()))
 
-    def read_several(
-        self,
-        items: Sequence[int],
-        numbers: Sequence[int],
-        tally: Tally,
-        *,
-        copies: Sequence[int] | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield several items in this order; near ones are read at once.
+    def begin(
+        self, items: Sequence[int], numbers: Sequence[int], *, copies: Sequence[int] | None = None
+    ) -> Reading:
+        """Plan the reading of several items, near ones at once; far ones are under way then.
 
         Args:
             items: Which.
             numbers: The pass in which each comes up.
-            tally: Counts what was read, and in `replaced` the place of each item here that
-                another one stands in for.
             copies: Which of its copies in the pass each is, counted from 0: every one has
                 random frames of its own. None where items are not repeated.
 
         Raises:
-            DecodeError, FormatError, StorageError: As for `read`; with `on_error="replace"`,
-                many items in a row cannot be had.
+            CorruptShardError, StorageError: Their places cannot be had.
         """
         started = time.perf_counter()
         places, faults = self._places(items)
         samples = [place[:2] for place in map(places.get, items) if place is not None]
         fetch = self.split.fetch(samples, without=self._unread)
         # Where indexes have to be read, nearly all of it is for them.
-        tally.storage_s += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        return Reading(items, numbers, copies or [0] * len(items), places, faults, fetch, seconds)
+
+    def finish(self, reading: Reading, tally: Tally) -> Generator[dict[str, Any]]:
+        """Yield the items of a reading, in the order in which they were asked for.
+
+        Args:
+            reading: By this reader; used up.
+            tally: Counts what was read, and in `replaced` the place of each item here that
+                another one stands in for.
+
+        Raises:
+            DecodeError, FormatError, StorageError: As for `read`; with `on_error="replace"`,
+                many items in a row cannot be had.
+        """
+        tally.storage_s += reading.seconds
+        wanted = zip(reading.items, reading.numbers, reading.copies, strict=True)
         try:
-            for nth, (item, number) in enumerate(zip(items, numbers, strict=True)):
-                copy = copies[nth] if copies is not None else 0
+            for nth, (item, number, copy) in enumerate(wanted):
                 try:
-                    if item in faults:
-                        raise faults[item]
-                    found = self._decoded(fetch, places[item], item, number, copy)
+                    if item in reading.faults:
+                        raise reading.faults[item]
+                    place = reading.places[item]
+                    found = self._decoded(reading.fetch, place, item, number, copy)
                 except DatasetError as exc:
                     if not self._replaces:
                         raise
@@ -145,8 +167,8 @@ class ItemReader:
                     tally.replaced.append(tally.items + nth)
                 yield found if self._transform is None else self._transform(found)
         finally:
-            tally.items += len(items)
-            tally.add(fetch)
+            tally.items += len(reading.items)
+            tally.add(reading.fetch)
 
     def _places(self, items: Sequence[int]) -> tuple[dict[int, Place], dict[int, DatasetError]]:
         """Return where items stand, and why that cannot be told where an index is damaged."""

@@ -8,7 +8,8 @@ from clipshards.packer.format.errors import WorkerError
 from clipshards.readers.accounting import Accounting
 from clipshards.readers.batch_maker import Made
 from clipshards.readers.cursor import Cursor
-from clipshards.readers.makers import Here, Make, Makers, Processes, Threads
+from clipshards.readers.lookahead import Make
+from clipshards.readers.makers import Here, Makers, Processes, Threads
 from clipshards.readers.ranks import gather, usable_processors
 
 if TYPE_CHECKING:

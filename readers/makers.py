@@ -20,6 +20,7 @@ from clipshards.packer.format.errors import WorkerError
 from clipshards.readers.batch_maker import Made, Note
 from clipshards.readers.cursor import SharedPlace
 from clipshards.readers.hand_over import packed, pinned, unpacked
+from clipshards.readers.lookahead import MOST_BYTES, Lookahead, Make
 from clipshards.readers.shared_memory import check_room
 from clipshards.readers.waiting import Doings
 
@@ -27,13 +28,6 @@ from clipshards.readers.waiting import Doings
 _ENDING_S = 30.0
 # How DataLoader begins what it says of a process that died.
 _DIED = "DataLoader worker (pid"
-
-
-class Make(Protocol):
-    """Makes a batch of this rank."""
-
-    def __call__(self, epoch: int, batch: int, note: Note | None = None) -> Made:
-        """See `BatchMaker.make`."""
 
 
 class Makers(Protocol):
@@ -77,18 +71,22 @@ class Here:
         self._make = make
         self._pins = _pins(pin_memory)
         self._coming: Iterator[tuple[int, int]] = iter(())
+        self._lookahead = Lookahead(make, iter(()))
 
     def begin(self, epoch: int, batch: int, count: int | None) -> None:
         """See `Makers`."""
         self._coming = _places(epoch, batch, count)
+        self._lookahead = Lookahead(self._make, _places(epoch, batch, count))
 
     def take(self) -> Made:
         """See `Makers`."""
-        made = self._make(*next(self._coming))
+        made = self._lookahead.make(*next(self._coming))
         return made._replace(batch=pinned(made.batch)) if self._pins else made
 
     def close(self) -> None:
         """See `Makers`."""
+        self._coming = iter(())
+        self._lookahead = Lookahead(self._make, iter(()))
 
 
 class Threads:
@@ -107,6 +105,7 @@ class Threads:
         # As many as can be under way: none is told of twice at a time.
         self.doings = Doings(self._ahead)
         self._coming: Iterator[tuple[int, int]] = iter(())
+        self._lookahead = Lookahead(make, iter(()))
         self._begun: deque[Future[Made]] = deque()
         self._tasks: _Tasks | None = None
         self._slot = 0
@@ -116,6 +115,7 @@ class Threads:
         while self._begun:
             self._begun.popleft().cancel()
         self._coming = _places(epoch, batch, count)
+        self._lookahead = Lookahead(self._make, _places(epoch, batch, count))
 
     def take(self) -> Made:
         """See `Makers`."""
@@ -124,7 +124,7 @@ class Threads:
             started = [
                 threading.Thread(
                     target=_work,
-                    args=(self._tasks, self._make, self._pins),
+                    args=(self._tasks, self._pins),
                     name=f"clipshards-{number}",
                     # One that hangs must not keep the process from ending.
                     daemon=True,
@@ -139,7 +139,7 @@ class Threads:
             note = self.doings.note_of(self._slot, epoch, batch)
             self._slot = (self._slot + 1) % self._ahead
             future: Future[Made] = Future()
-            self._tasks.put((future, epoch, batch, note))
+            self._tasks.put((future, self._lookahead, epoch, batch, note))
             self._begun.append(future)
         first = self._begun.popleft()
         done, _ = wait([first], self._timeout_s)
@@ -158,23 +158,23 @@ class Threads:
             self._end()
 
 
-_Tasks = queue.SimpleQueue[tuple[Future[Made], int, int, Note] | None]
+_Tasks = queue.SimpleQueue[tuple[Future[Made], Lookahead, int, int, Note] | None]
 
 
-def _work(tasks: _Tasks, make: Make, pins: bool) -> None:
+def _work(tasks: _Tasks, pins: bool) -> None:
     """Make batches until told to end. Knows nothing of the loader, which could not go else."""
     while (task := tasks.get()) is not None:
-        future, epoch, batch, note = task
+        future, lookahead, epoch, batch, note = task
         del task
         if future.set_running_or_notify_cancel():
             try:
-                made = make(epoch, batch, note)
+                made = lookahead.make(epoch, batch, note)
                 future.set_result(made._replace(batch=pinned(made.batch)) if pins else made)
                 del made
             except BaseException as exc:  # noqa: BLE001 (raised where the batch is taken)
                 future.set_exception(exc)
         # Nor does an idle thread keep a batch in memory.
-        del future, note
+        del future, lookahead, note
 
 
 def _end(
@@ -288,10 +288,14 @@ class _Stream(IterableDataset[Made]):
     def __iter__(self) -> Iterator[Made]:
         worker = get_worker_info()
         assert worker is not None
-        for epoch, batch in _places(
-            *self.begin.get(), self.count, first=worker.id, step=worker.num_workers
-        ):
-            made = self._make(epoch, batch, self._doings.note_of(worker.id, epoch, batch))
+        start, step = self.begin.get(), worker.num_workers
+
+        def places() -> Iterator[tuple[int, int]]:
+            return _places(*start, self.count, first=worker.id, step=step)
+
+        lookahead = Lookahead(self._make, places(), most_bytes=MOST_BYTES // step)
+        for epoch, batch in places():
+            made = lookahead.make(epoch, batch, self._doings.note_of(worker.id, epoch, batch))
             sent = packed(made.batch)
             check_room(sent, workers=worker.num_workers, prefetch=self._prefetch)
             yield made._replace(batch=sent)

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,8 @@ from clipshards.readers.order import WINDOW_SHARDS, forget
 
 # Of two windows of the reading order: a batch can reach into the next one.
 _KEPT_INDEXES = 2 * WINDOW_SHARDS
+# An index is some 100 kB.
+_INDEXES_AT_A_TIME = 128
 
 
 class Place(NamedTuple):
@@ -88,6 +90,7 @@ class Split:
         if outside.size:
             raise IndexError(f"item {outside[0]} of {self!r}")
         shards = np.searchsorted(self._first_item, numbers, side="right") - 1
+        self.load_columns(shards.tolist())
         inside = numbers - self._first_item[shards]
         samples = np.empty_like(numbers)
         for shard in np.unique(shards):
@@ -151,9 +154,19 @@ class Split:
             CorruptShardError: It is not the index that the manifest knows.
             StorageError: The shard cannot be read.
         """
+        return self._parsed_index(shard, self._begin_index(shard))
+
+    def _begin_index(self, shard: int) -> Callable[[], bytes]:
+        entry = self.manifest.shards[shard]
+        return self.storage.begin_read(self.file_of(shard), entry.index_offset, entry.index_bytes)
+
+    def _parsed_index(self, shard: int, reading: Callable[[], bytes]) -> ShardIndex:
         entry = self.manifest.shards[shard]
         name = self.file_of(shard)
-        data = self.storage.read(name, entry.index_offset, entry.index_bytes)
+        data = reading()
+        if self.storage.far and crc32c(data) != entry.index_crc32c:
+            # Nobody else has checked what came over the network.
+            data = self.storage.read(name, entry.index_offset, entry.index_bytes)
         where = f"{self.storage.url}/{name}: index"
         if len(data) != entry.index_bytes or crc32c(data) != entry.index_crc32c:
             raise CorruptShardError(
@@ -202,6 +215,22 @@ class Split:
             columns = self._columns[shard] = Columns.of(self.read_index(shard))
             forget(self._columns, _KEPT_INDEXES)
         return columns
+
+    def load_columns(self, shards: Iterable[int]) -> None:
+        """Have the indexes of several shards at hand; far ones are read all at once.
+
+        Raises:
+            CorruptShardError, StorageError: As for `read_index`.
+        """
+        if not self.storage.far:
+            return
+        missing = sorted(set(shards) - self._columns.keys())
+        for start in range(0, len(missing), _INDEXES_AT_A_TIME):
+            some = missing[start : start + _INDEXES_AT_A_TIME]
+            readings = [self._begin_index(shard) for shard in some]
+            for shard, reading in zip(some, readings, strict=True):
+                self._columns[shard] = Columns.of(self._parsed_index(shard, reading))
+            forget(self._columns, _KEPT_INDEXES)
 
 
 def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) -> Split:
