@@ -7,7 +7,7 @@ from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError
 from clipshards.packer.storage import Storage
 
-_PIECE = 1 << 22
+_PIECE = 1 << 20
 
 Progress = Callable[[int], None]
 """Called with the bytes checked since the last call."""
@@ -20,8 +20,7 @@ class ShardReader:
         self.place = 0
         self.sha256 = hashlib.sha256()
         self.crc32c = 0
-        self._storage = storage
-        self._name = name
+        self._pieces = storage.pieces(name, _PIECE)
         self._tick = tick
         self._buffer = b""
         self._used = 0
@@ -60,7 +59,7 @@ class ShardReader:
         return self._used == len(self._buffer) and not self._fill()
 
     def _fill(self) -> bool:
-        self._buffer = self._storage.read(self._name, self.place, _PIECE)
+        self._buffer = next(self._pieces, b"")
         self._used = 0
         self.sha256.update(self._buffer)
         self.crc32c = crc32c(self._buffer, self.crc32c)

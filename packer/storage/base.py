@@ -1,6 +1,6 @@
 """What a storage is, whatever stands behind it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Protocol
@@ -42,6 +42,9 @@ class Storage(Protocol):
 
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """Yield the whole file from front to back, `size` bytes at a time, less at the end."""
 
     def size(self, name: str) -> int | None:
         """Return the file's size in bytes, None if there is no such file."""

@@ -88,6 +88,18 @@ class LocalStorage:
         except OSError as exc:
             raise self._error(name, exc) from exc
 
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """Yield the whole file from front to back."""
+        with ExitStack() as stack:
+            with self._translating(name):
+                file = stack.enter_context(self._path(name).open("rb", buffering=0))
+            while True:
+                with self._translating(name):
+                    piece = file.read(size)
+                if not piece:
+                    return
+                yield piece
+
     def size(self, name: str) -> int | None:
         """Return the file's size in bytes, None if there is no such file."""
         try:

@@ -14,7 +14,7 @@ from clipshards.packer.storage.base import NOTHING, Write
 from clipshards.packer.storage.names import checked_name
 from clipshards.packer.storage.s3_client import S3Process, split_url
 from clipshards.packer.storage.s3_errors import status_of, words_for
-from clipshards.packer.storage.s3_get import get_range
+from clipshards.packer.storage.s3_get import ObjectReader
 from clipshards.packer.storage.s3_put import CUT_SHORT, Upload, checksum_text
 
 _MOST_REMOVED = 1000
@@ -54,13 +54,13 @@ class S3Storage:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; fewer only where the object ends."""
-        key, known = self._key(name), self._etags.get(name, "")
+        known = self._etags.get(name, "")
         if size <= 0:
             return b""
-        where = self._where(name)
-        data, etag = get_range(self._here(), key, offset, size, where=where, etag=known)
-        if etag and not known:
-            self._etags[name] = etag
+        reader = self._reader(name, offset, offset + size, etag=known)
+        data = b"".join(reader.pieces())
+        if reader.etag and not known:
+            self._etags[name] = reader.etag
         return data
 
     def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
@@ -69,8 +69,15 @@ class S3Storage:
 
     def read_all(self, name: str) -> bytes:
         """Return the whole object."""
+        return b"".join(self._reader(name, 0, None).pieces())
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """See `Storage`."""
+        return self._reader(name, 0, None).pieces(size)
+
+    def _reader(self, name: str, start: int, stop: int | None, *, etag: str = "") -> ObjectReader:
         key, where = self._key(name), self._where(name)
-        return get_range(self._here(), key, 0, None, where=where)[0]
+        return ObjectReader(self._here(), key, where=where, start=start, stop=stop, etag=etag)
 
     def size(self, name: str) -> int | None:
         """Return the object's size in bytes, None if there is no such object."""

@@ -1,7 +1,7 @@
 """Ranges of an object: resumed at the byte where a body breaks, all of one version."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from urllib3.exceptions import ProtocolError
 
@@ -15,98 +15,101 @@ _PIECE = 256 * 2**10
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-def get_range(
-    process: S3Process, key: str, start: int, size: int | None, *, where: str, etag: str = ""
-) -> tuple[bytes, str]:
-    """Return bytes of an object, and the ETag of its version.
+class ObjectReader:
+    """Reads a range of an object piece by piece, by as many requests as it takes."""
 
-    Args:
-        process: Of this process.
-        key: The object.
-        start: First byte.
-        size: How many, at least 1; None for all. Fewer come only where the object ends.
-        where: The object, for errors.
-        etag: The version that it must be of; empty for any.
+    def __init__(
+        self, process: S3Process, key: str, *, where: str, start: int, stop: int | None, etag: str
+    ) -> None:
+        """Set up; nothing is requested yet.
 
-    Raises:
-        NotFoundError: There is no such object.
-        StorageError: It changed, or cannot be had within the patience for it.
-    """
-    reading = _Reading(start, None if size is None else start + size, etag)
-    patience = Patience(reached=process.reached)
-    while True:
-        try:
-            reading.go_on(process, key, where=where)
-        except TROUBLES as exc:
-            if isinstance(exc, Answer) and exc.status == 416:  # it ends before the range
-                break
-            if isinstance(exc, Answer) and exc.status == 412:
-                raise StorageError(_changed(where)) from None
-            try:
-                process.met(exc, patience, where=where, got=reading.place - start)
-            except Answer as final:
-                kind = NotFoundError if final.code == "NoSuchKey" else StorageError
-                raise kind(f"{where}: {words_for(final)}") from None
-        else:
-            break
-    return b"".join(reading.pieces), reading.etag
-
-
-class _Reading:
-    """How far the reading of a range has come."""
-
-    def __init__(self, start: int, stop: int | None, etag: str) -> None:
-        self.place = start
-        self.stop = stop
+        Args:
+            process: Of this process.
+            key: The object.
+            where: The same, for errors.
+            start: First byte.
+            stop: Behind the last byte; None for the end of the object.
+            etag: The version that it must be of; empty for any.
+        """
         self.etag = etag
-        self.pieces: list[bytes] = []
+        """Of the version that is being read."""
+        self._process = process
+        self._key = key
+        self._where = where
+        self._start = self._place = start
+        self._stop = stop
 
-    def go_on(self, process: S3Process, key: str, *, where: str) -> None:
-        """Read what is left by one request.
+    def pieces(self, size: int = _PIECE) -> Iterator[bytes]:
+        """Yield the bytes, `size` at a time; they end where the object ends.
 
         Raises:
-            Answer, BotoCoreError, HTTPError: It broke; what came is kept.
+            NotFoundError: There is no such object.
+            StorageError: It changed, or cannot be had within the patience for it.
+        """
+        patience = Patience(reached=self._process.reached)
+        while True:
+            try:
+                yield from self._once(size)
+                return
+            except TROUBLES as exc:
+                if isinstance(exc, Answer) and exc.status == 416:  # it ends before the range
+                    return
+                if isinstance(exc, Answer) and exc.status == 412:
+                    raise StorageError(_changed(self._where)) from None
+                got = self._place - self._start
+                try:
+                    self._process.met(exc, patience, where=self._where, got=got)
+                except Answer as final:
+                    kind = NotFoundError if final.code == "NoSuchKey" else StorageError
+                    raise kind(f"{self._where}: {words_for(final)}") from None
+
+    def _once(self, size: int) -> Iterator[bytes]:
+        """Yield what is left by one request.
+
+        Raises:
+            Answer, BotoCoreError, HTTPError: It broke; what came needs not come again.
             StorageError: The store does not do what S3 does.
         """
         headers = {"If-Match": self.etag} if self.etag else {}
-        if self.place or self.stop is not None:
-            headers["Range"] = f"bytes={self.place}-{'' if self.stop is None else self.stop - 1}"
-        answer = process.get(key, headers, where=where)
+        if self._place or self._stop is not None:
+            last = "" if self._stop is None else self._stop - 1
+            headers["Range"] = f"bytes={self._place}-{last}"
+        answer = self._process.get(self._key, headers, where=self._where)
         body = answer.raw
         try:
             etag = answer.headers.get("ETag", "")
             if self.etag not in ("", etag):
-                raise StorageError(_changed(where))
+                raise StorageError(_changed(self._where))
             self.etag = etag
-            left = self._announced(answer.status_code, answer.headers, where=where)
+            left = self._announced(answer.status_code, answer.headers)
             while left:
-                piece = body.read(min(left, _PIECE))
+                piece = body.read(min(left, size))
                 if not piece:
                     raise ProtocolError(f"the body ended {left} bytes early")
-                self.pieces.append(piece)
-                self.place += len(piece)
+                self._place += len(piece)
                 left -= len(piece)
+                yield piece
         except BaseException:
             body.close()
             raise
         # Read to its end, the connection serves the next request.
         body.release_conn()
 
-    def _announced(self, status: int, headers: Mapping[str, str], *, where: str) -> int:
+    def _announced(self, status: int, headers: Mapping[str, str]) -> int:
         """Return how many bytes an answer says that it holds, if they are those asked for."""
         length = int(headers.get("Content-Length", -1))
         found = _RANGE.fullmatch(headers.get("Content-Range", ""))
-        if not self.place and self.stop is None and status == 200:
-            self.stop = length
-        elif found is None or int(found[1]) != self.place or status != 206:
-            raise StorageError(f"{where}: asked for a range, the store answers with another one")
+        if not self._place and self._stop is None and status == 200:
+            self._stop = length
+        elif found is None or int(found[1]) != self._place or status != 206:
+            raise StorageError(f"{self._where}: the store answers with another range")
         else:
             end = int(found[3])
-            self.stop = end if self.stop is None else min(self.stop, end)
-            if int(found[2]) + 1 != self.stop:
-                raise StorageError(f"{where}: asked for a range, the store answers with less")
-        if length != self.stop - self.place:
-            raise StorageError(f"{where}: {length} bytes announced, expected the range asked for")
+            self._stop = end if self._stop is None else min(self._stop, end)
+            if int(found[2]) + 1 != self._stop:
+                raise StorageError(f"{self._where}: the store answers with a part of the range")
+        if length != self._stop - self._place:
+            raise StorageError(f"{self._where}: the store announces {length} bytes of a range")
         return length
 
 
