@@ -18,13 +18,17 @@ class Tally:
     replaced: list[int] = field(default_factory=list)
     """Places of items, in the order of reading, that others stand in for."""
     storage_s: float = 0.0
+    requests: int = 0
     bytes_fetched: int = 0
+    bytes_cached: int = 0
     bytes_used: int = 0
 
     def add(self, fetch: Fetch) -> None:
         """Count what was read so far."""
         self.storage_s += fetch.seconds
+        self.requests += fetch.requests
         self.bytes_fetched += fetch.bytes_fetched
+        self.bytes_cached += fetch.bytes_cached
         self.bytes_used += fetch.bytes_used
 
 
@@ -42,6 +46,10 @@ class Costs(NamedTuple):
     bytes_used: int
     finished_s: float
     """When it was ready, by the clock that all processes of a machine share."""
+    requests: int = 0
+    """Reads of the storage."""
+    bytes_cached: int = 0
+    """From the cache of this node; not among those fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +75,14 @@ class Accounting:
     """Seconds of all who make batches, in reads."""
     making_decode_s: float = 0.0
     """Seconds of all who make batches, in the rest."""
+    requests: int = 0
+    """Reads of the storage; an index is none."""
     bytes_fetched: int = 0
+    """From the storage."""
+    bytes_cached: int = 0
+    """From the cache of this node."""
     bytes_used: int = 0
+    """Of both, those of parts that were asked for."""
     workers: int = 0
     """Loader processes of a rank."""
     threads: int = 0
@@ -106,7 +120,9 @@ class Accounting:
             hand_over_s=got_s - asked_s - waited,
             making_storage_s=costs.storage_s,
             making_decode_s=costs.decode_s,
+            requests=costs.requests,
             bytes_fetched=costs.bytes_fetched,
+            bytes_cached=costs.bytes_cached,
             bytes_used=costs.bytes_used,
         )
 
@@ -153,10 +169,13 @@ class Accounting:
         shares = ", ".join(
             f"{name} {seconds / self.seconds:.0%}" for name, seconds in self._shares().items()
         )
-        used = self.bytes_used / self.bytes_fetched if self.bytes_fetched else 1.0
+        read = self.bytes_fetched + self.bytes_cached
+        used = self.bytes_used / read if read else 1.0
+        cached = f", {self.bytes_cached / 1e6:,.1f} MB from the cache" if self.bytes_cached else ""
         return (
             f"{self.items_per_s:,.1f} items/s; {shares} of {self.seconds / self.ranks:.1f} s; "
-            f"{self.bytes_fetched / 1e6:,.1f} MB fetched, {used:.0%} used; "
+            f"{self.bytes_fetched / 1e6:,.1f} MB fetched in {self.requests:,} reads{cached}, "
+            f"{used:.0%} used; "
             f"{self.replaced} replaced"
         )
 

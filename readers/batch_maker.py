@@ -153,6 +153,8 @@ class BatchMaker:
             bytes_fetched=tally.bytes_fetched,
             bytes_used=tally.bytes_used,
             finished_s=finished,
+            requests=tally.requests,
+            bytes_cached=tally.bytes_cached,
         )
         return Made(made, costs)
 

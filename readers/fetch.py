@@ -112,7 +112,12 @@ class Fetch:
         """In all ranges."""
         self.again = 0
         """Parts that came damaged, and were read once more."""
+        self.bytes_cached = 0
+        """That came from the cache of this node; not among those fetched."""
+        self.requests = 0
+        """Reads of the storage."""
         self._storage = split.storage
+        self._cache = split.cache
         joining = _FAR if self._storage.far else _NEAR
         ranges: list[_Range] = []
         self._samples: dict[tuple[int, int], _Sample] = {}
@@ -128,14 +133,25 @@ class Fetch:
             keys, rows = columns.keys[samples].tolist(), columns.numbers[samples].tolist()
             current: _Range | None = None
             for place, key, row in zip(of_shard, keys, rows, strict=True):
-                planned = _Sample(key.decode(), file, asked[place])
+                planned = _Sample(key.decode(), shard, file, asked[place])
                 self._samples[place] = planned
-                for part, (offset, size, crc) in zip(columns.parts, row, strict=True):
+                first_slot = 1 + place[1] * len(columns.parts)
+                if self._cache is not None:
+                    written = self._cache.has(shard, first_slot, len(columns.parts))
+                for nth, (part, (offset, size, crc)) in enumerate(
+                    zip(columns.parts, row, strict=True)
+                ):
                     if offset < 0:
                         continue
                     if part in without:
                         planned.unread += (part,)
                         continue
+                    if self._cache is not None and self._cache.keeps(shard, offset + size):
+                        planned.slots[part] = first_slot + nth
+                        if written[nth]:
+                            planned.pieces.append((part, None, offset, size, crc))
+                            self.bytes_planned += size
+                            continue
                     if (
                         current is None
                         or size >= joining.large
@@ -151,7 +167,7 @@ class Fetch:
                     planned.pieces.append((part, current, offset - current.start, size, crc))
                     if size >= joining.large:
                         current = None
-        self.bytes_planned = sum(one.stop - one.start for one in ranges)
+        self.bytes_planned += sum(one.stop - one.start for one in ranges)
         if self._storage.far:
             for one in ranges:
                 one.reading = self._storage.begin_read(one.file, one.start, one.stop - one.start)
@@ -181,28 +197,60 @@ class Fetch:
     def _raw(self, planned: "_Sample") -> RawSample:
         parts = {}
         for part, range_, start, size, crc in planned.pieces:
+            if range_ is None:
+                parts[part] = self._cached(planned, part, start, size, crc)
+                continue
             data = range_.data
             if data is None:
                 data = self._read(range_)
             if size != len(data) or start:
                 data = data[start : start + size]
-            tries = _TRIES if self._storage.far else 1
-            while len(data) != size or crc32c(data) != crc:
-                tries -= 1
-                if tries:
-                    data = self._read_again(range_.file, range_.start + start, size)
-                    continue
-                raise CorruptShardError(
-                    f"{self._storage.url}/{range_.file}: {member_name(planned.key, part)}: "
-                    f"{size} bytes at {range_.start + start} are not what was packed "
-                    f"({difference(data, size)}); run verify, and restore the shard"
-                )
+            if len(data) != size or crc32c(data) != crc:
+                data = self._mended(data, planned, part, range_.start + start, size, crc)
             parts[part] = data
+            if part in planned.slots:
+                self._store(planned, part, range_.start + start, data)
         if not planned.had:
             planned.had = True
             self.bytes_used += sum(map(len, parts.values()))
         where = f"{self._storage.url}/{planned.file}: {planned.key}"
         return RawSample(planned.key, parts, where, planned.unread)
+
+    def _cached(self, planned: "_Sample", part: str, offset: int, size: int, crc: int) -> bytes:
+        """Return a part that the cache has; from the storage where that is damaged."""
+        assert self._cache is not None
+        data = self._cache.read(planned.shard, offset, size)
+        if len(data) == size and crc32c(data) == crc:
+            self.bytes_cached += size
+            return data
+        data = self._read_again(planned.file, offset, size)
+        if len(data) != size or crc32c(data) != crc:
+            data = self._mended(data, planned, part, offset, size, crc)
+        self._store(planned, part, offset, data)
+        return data
+
+    def _store(self, planned: "_Sample", part: str, offset: int, data: bytes) -> None:
+        assert self._cache is not None
+        self._cache.store(planned.shard, planned.slots[part], offset, data)
+
+    def _mended(
+        self, data: bytes, planned: "_Sample", part: str, offset: int, size: int, crc: int
+    ) -> bytes:
+        """Return a part that came damaged, read again where that may help.
+
+        Raises:
+            CorruptShardError: It stays damaged.
+        """
+        for _ in range(_TRIES - 1 if self._storage.far else 0):
+            self.again += 1
+            data = self._read_again(planned.file, offset, size)
+            if len(data) == size and crc32c(data) == crc:
+                return data
+        raise CorruptShardError(
+            f"{self._storage.url}/{planned.file}: {member_name(planned.key, part)}: "
+            f"{size} bytes at {offset} are not what was packed "
+            f"({difference(data, size)}); run verify, and restore the shard"
+        )
 
     def _read_again(self, file: str, offset: int, size: int) -> bytes:
         started = time.perf_counter()
@@ -210,7 +258,7 @@ class Fetch:
             data = self._storage.read(file, offset, size)
         finally:
             self.seconds += time.perf_counter() - started
-        self.again += 1
+        self.requests += 1
         self.bytes_fetched += len(data)
         return data
 
@@ -223,6 +271,7 @@ class Fetch:
                 data = self._storage.read(range_.file, range_.start, range_.stop - range_.start)
         finally:
             self.seconds += time.perf_counter() - started
+        self.requests += 1
         self.bytes_fetched += len(data)
         range_.data = data
         return data
@@ -247,17 +296,20 @@ class _Range:
 class _Sample:
     """A sample that will be asked for."""
 
-    __slots__ = ("asked", "file", "had", "key", "pieces", "ranges", "unread")
+    __slots__ = ("asked", "file", "had", "key", "pieces", "ranges", "shard", "slots", "unread")
 
-    def __init__(self, key: str, file: str, asked: int) -> None:
+    def __init__(self, key: str, shard: int, file: str, asked: int) -> None:
         self.key = key
+        self.shard = shard
         self.file = file
         self.had = False
         """Whether its bytes are among those used."""
         self.asked = asked
         """How often it will still be."""
-        self.pieces: list[tuple[str, _Range, int, int, int]] = []
-        """Part, range and place in it, size, crc32c."""
+        self.pieces: list[tuple[str, _Range | None, int, int, int]] = []
+        """Part, range and place in it, size, crc32c; None and place in the shard, if cached."""
+        self.slots: dict[str, int] = {}
+        """Of the parts that the cache is to have."""
         self.ranges: list[_Range] = []
         self.unread: tuple[str, ...] = ()
 

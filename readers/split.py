@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from clipshards.packer.format.names import (
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.cache import SplitCache, open_cache
 from clipshards.readers.fetch import Columns, Fetch, RawSample, difference
 from clipshards.readers.order import WINDOW_SHARDS, forget
 
@@ -49,10 +51,13 @@ class Split:
     Random access to samples in storage order. Objects can be pickled and used after a fork.
     """
 
-    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+    def __init__(
+        self, storage: Storage, manifest: Manifest, cache: SplitCache | None = None
+    ) -> None:
         """See `open_dataset`."""
         self.storage = storage
         self.manifest = manifest
+        self.cache = cache
         self._first_item = np.concatenate(
             ([0], np.cumsum([shard.items for shard in manifest.shards], dtype=np.int64))
         )
@@ -154,11 +159,33 @@ class Split:
             CorruptShardError: It is not the index that the manifest knows.
             StorageError: The shard cannot be read.
         """
-        return self._parsed_index(shard, self._begin_index(shard))
+        return self._parsed_index(shard, self._cached_index(shard) or self._begin_index(shard))
+
+    def _cached_index(self, shard: int) -> Callable[[], bytes] | None:
+        """Return what gives the index as the cache has it, None where it has not, or damaged."""
+        entry = self.manifest.shards[shard]
+        if self.cache is None or self.cache.has(shard, 0, 1) == b"\0":
+            return None
+        data = self.cache.read(shard, entry.index_offset, entry.index_bytes)
+        return partial(bytes, data) if crc32c(data) == entry.index_crc32c else None
 
     def _begin_index(self, shard: int) -> Callable[[], bytes]:
+        """Return what gives the index as it stands in the storage, and puts it into the cache."""
         entry = self.manifest.shards[shard]
-        return self.storage.begin_read(self.file_of(shard), entry.index_offset, entry.index_bytes)
+        reading = self.storage.begin_read(
+            self.file_of(shard), entry.index_offset, entry.index_bytes
+        )
+        if self.cache is None or not self.cache.keeps_indexes:
+            return reading
+        cache = self.cache
+
+        def stored() -> bytes:
+            data = reading()
+            if crc32c(data) == entry.index_crc32c:
+                cache.store(shard, 0, entry.index_offset, data)
+            return data
+
+        return stored
 
     def _parsed_index(self, shard: int, reading: Callable[[], bytes]) -> ShardIndex:
         entry = self.manifest.shards[shard]
@@ -227,21 +254,32 @@ class Split:
         missing = sorted(set(shards) - self._columns.keys())
         for start in range(0, len(missing), _INDEXES_AT_A_TIME):
             some = missing[start : start + _INDEXES_AT_A_TIME]
-            readings = [self._begin_index(shard) for shard in some]
+            readings = [self._cached_index(shard) or self._begin_index(shard) for shard in some]
             for shard, reading in zip(some, readings, strict=True):
                 self._columns[shard] = Columns.of(self._parsed_index(shard, reading))
             forget(self._columns, _KEPT_INDEXES)
 
 
-def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) -> Split:
+def open_dataset(
+    location: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> Split:
     """Return one split of the data set at `location`.
 
     Args:
-        location: Folder of the data set.
+        location: Folder of the data set, or s3://bucket/prefix.
         split: Name of the split; None where there is only one.
+        cache_dir: Folder on a disk of this node that keeps what is read, for all processes on
+            it and all later runs; None for no cache.
+        cache_bytes: Bytes that all splits in `cache_dir` may take; None for nine tenths of what
+            its disk has free.
 
     Raises:
-        ValueError: None was named and there are several.
+        ValueError: No split was named and there are several; `cache_bytes` is negative, or
+            without a folder.
         NotFoundError: There is no such split.
         FormatError: The manifest is damaged, or of another format version.
         StorageError: The location cannot be read.
@@ -257,7 +295,11 @@ def open_dataset(location: str | os.PathLike[str], *, split: str | None = None) 
         raise NotFoundError(f"{storage.url}: there is no split {split!r}{_hint(storage, split)}")
     manifest = Manifest.decode(storage.read_all(name), where=f"{storage.url}/{name}")
     manifest.check_split(split, where=f"{storage.url}/{name}")
-    return Split(storage, manifest)
+    if cache_dir is None:
+        if cache_bytes is not None:
+            raise ValueError("cache_bytes: expected a cache_dir with it")
+        return Split(storage, manifest)
+    return Split(storage, manifest, open_cache(cache_dir, manifest, cache_bytes=cache_bytes))
 
 
 def split_names(storage: Storage) -> list[str]:

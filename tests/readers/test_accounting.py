@@ -252,7 +252,7 @@ def test_several_ranks_add_up() -> None:
 def test_the_line_says_all_of_it() -> None:
     assert ONE.line == (
         "8.0 items/s; consumer 10%, storage 20%, decode 30%, hand-over 40% of 10.0 s; "
-        "4.0 MB fetched, 75% used; 2 replaced"
+        "4.0 MB fetched in 0 reads, 75% used; 2 replaced"
     )
 
 
