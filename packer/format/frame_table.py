@@ -1,7 +1,7 @@
 """The frame table of a video part: what each packet is, and which picture it gives.
 
-int64 of shape (packets, 5), one row a packet in the order of decoding. An empty table
-(0, 5) means: decode the part from its start.
+int64 of shape (packets, 6), one row a packet in the order of decoding. An empty table
+(0, 6) means: decode the part from its start.
 """
 
 import numpy as np
@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from clipshards.packer.format.errors import FormatError
 
-OFFSET, SIZE, FLAGS, RANK, PTS = range(5)
+OFFSET, SIZE, FLAGS, RANK, PTS, CRC32C = range(6)
 """Columns: first byte inside the part; bytes; flags below; place of the picture in the
 order of display, counted from 0, or NO_PICTURE; presentation time in the video's time
-base, or NO_PTS."""
+base, or NO_PTS; checksum of the packet's bytes, for who reads some packets alone."""
+
+COLUMNS = 6
 
 RANDOM_ACCESS = 1
 """Decoding may begin at this packet."""
@@ -29,7 +31,7 @@ FrameTable = npt.NDArray[np.int64]
 
 def empty_frame_table() -> FrameTable:
     """Return the table that says: no random access, decode from the start."""
-    return np.empty((0, 5), dtype=np.int64)
+    return np.empty((0, COLUMNS), dtype=np.int64)
 
 
 def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where: str) -> FrameTable:
@@ -41,14 +43,13 @@ def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where:
         where: Shard and part, for the error.
 
     Raises:
-        FormatError: Wrong shape or dtype, a packet outside the part, unknown flags, ranks
-            that are not 0..n-1 each once, a picture that no random-access point serves, or
-            flags that speak of a picture where there is none.
+        FormatError: Wrong shape or dtype, a packet outside the part, unknown flags, a
+            checksum that is none, ranks that are not 0..n-1 each once, a picture that no
+            random-access point serves, or flags that speak of a picture where there is none.
     """
-    if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != 5:
-        raise FormatError(
-            f"{where}: expected int64 of shape (packets, 5), got {table.dtype} {table.shape}"
-        )
+    if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != COLUMNS:
+        expected = f"int64 of shape (packets, {COLUMNS})"
+        raise FormatError(f"{where}: expected {expected}, got {table.dtype} {table.shape}")
     checked = table.astype(np.int64, copy=False)
     if not len(checked):
         return checked
@@ -62,6 +63,8 @@ def check_frame_table(table: npt.NDArray[np.generic], *, part_bytes: int, where:
         )
     if (flags & ~(RANDOM_ACCESS | DISPOSABLE | CORRUPT)).any():
         raise FormatError(f"{where}: unknown packet flags")
+    if (checked[:, CRC32C] >> 32).any():
+        raise FormatError(f"{where}: a packet's checksum is not in 0 to 2**32 - 1")
     shown = np.sort(rank[rank != NO_PICTURE])
     if not np.array_equal(shown, np.arange(len(shown))):
         raise FormatError(f"{where}: the display ranks are not 0 to {len(shown) - 1}, each once")

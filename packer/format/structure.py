@@ -42,6 +42,9 @@ def _table_faults(
         pictures = int((checked[:, RANK] != NO_PICTURE).sum())
         if pictures != info.frames:
             yield part, f"{pictures} pictures, the json says {info.frames} frames"
+    elif info.frames > part_bytes:
+        # Who believes it makes an array of as many numbers.
+        yield "json", f"{info.frames} frames in {part_bytes} bytes"
 
 
 RAWFRAMES_VIDEOS = {

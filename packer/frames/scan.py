@@ -23,8 +23,10 @@ from av.container import InputContainer
 from av.packet import Packet, PktSideDataT
 from av.video.stream import VideoStream
 
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DecodeError, MediaError
 from clipshards.packer.format.frame_table import (
+    COLUMNS,
     CORRUPT,
     DISPOSABLE,
     FLAGS,
@@ -231,8 +233,8 @@ def place_packets(data: bytes, packets: Iterable["Packet[VideoStream]"]) -> Fram
         flags = CORRUPT * (packet.is_corrupt or packet.is_discard)
         flags |= RANDOM_ACCESS * packet.is_keyframe
         pts = NO_PTS if packet.pts is None else packet.pts
-        rows.append((place, len(payload), flags, NO_PICTURE, pts))
-    return np.array(rows, dtype=np.int64).reshape(-1, 5)
+        rows.append((place, len(payload), flags, NO_PICTURE, pts, crc32c(payload)))
+    return np.array(rows, dtype=np.int64).reshape(-1, COLUMNS)
 
 
 def tabulate(data: bytes, placed: FrameTable, info: VideoInfo) -> FrameTable:

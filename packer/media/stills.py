@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DecodeError, MediaError
 from clipshards.packer.format.frame_names import check_rate, frame_name, is_flow
 from clipshards.packer.format.frame_table import RANDOM_ACCESS, FrameTable
@@ -89,7 +90,7 @@ def mux_stills(files: Sequence[bytes], *, names: Sequence[str], rate: float = 0.
     rows = []
     for number, file in enumerate(files):
         pts = number * fraction.denominator
-        rows.append((place, len(file), RANDOM_ACCESS, number, pts))
+        rows.append((place, len(file), RANDOM_ACCESS, number, pts, crc32c(file)))
         place += len(file)
     info = VideoInfo(
         codec=header.codec,

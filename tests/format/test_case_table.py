@@ -158,21 +158,21 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         "video",
         "frames.npy",
         empty_frame_table(),
-        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }"
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (0, 6), }"
         + b" " * 58
         + b"\n",
     ),
     (
         "video",
         "frames.npy",
-        np.array([[48, 700, 1, 0, -1024], [748, 5, 6, -1, -(2**63)]]),
-        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (2, 5), }"
+        np.array([[48, 700, 1, 0, -1024, 2**32 - 1], [748, 5, 6, -1, -(2**63), 0]]),
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (2, 6), }"
         + b" " * 58
         + b"\n"
         + b"\x30\0\0\0\0\0\0\0\xbc\x02\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-        + b"\x00\xfc\xff\xff\xff\xff\xff\xff"
+        + b"\x00\xfc\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0"
         + b"\xec\x02\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0"
-        + b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\x80",
+        + b"\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\0",
     ),
     (
         "rawframes",
@@ -194,12 +194,14 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         (
             "rawframes",
             part,
-            np.array([[48, 700, 1, 0, 0]]),
+            np.array([[48, 700, 1, 0, 0, 7]]),
             b"\x93NUMPY\x01\x00\x76\x00"
-            b"{'descr': '<i8', 'fortran_order': False, 'shape': (1, 5), }"
+            b"{'descr': '<i8', 'fortran_order': False, 'shape': (1, 6), }"
             + b" " * 58
             + b"\n\x30\0\0\0\0\0\0\0\xbc\x02\0\0\0\0\0\0\x01"
-            + bytes(23),
+            + bytes(23)
+            + b"\x07"
+            + bytes(7),
         )
         for part in ("frames.npy", "flow_x.frames.npy", "flow_y.frames.npy")
     ),
@@ -222,9 +224,9 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         for part, shape, dtype, text, data in (
             (
                 "frames.npy",
-                (0, 5),
+                (0, 6),
                 np.int64,
-                b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }",
+                b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 6), }",
                 b"",
             ),
             (
@@ -271,7 +273,7 @@ CASES: list[tuple[str, str, Any, bytes]] = [
         "activitynet",
         "frames.npy",
         empty_frame_table(),
-        _NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 5), }" + b" " * 58 + b"\n",
+        _NPY + b"{'descr': '<i8', 'fortran_order': False, 'shape': (0, 6), }" + b" " * 58 + b"\n",
     ),
     (
         "activitynet",

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as npst
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.frame_table import (
     CORRUPT,
+    CRC32C,
     DISPOSABLE,
     FLAGS,
     NO_PICTURE,
@@ -30,13 +31,13 @@ PART_BYTES = 100
 # I P B P, the second field of that P, and an open GOP: its leading picture stands behind its point.
 GOOD = np.array(
     [
-        [0, 40, RANDOM_ACCESS, 0, 0],
-        [40, 10, 0, 2, 2],
-        [50, 10, DISPOSABLE, 1, 1],
-        [60, 5, 0, 3, 3],
-        [65, 5, 0, NO_PICTURE, NO_PTS],
-        [70, 20, RANDOM_ACCESS, 5, 5],
-        [90, 10, DISPOSABLE, 4, 4],
+        [0, 40, RANDOM_ACCESS, 0, 0, 9],
+        [40, 10, 0, 2, 2, 9],
+        [50, 10, DISPOSABLE, 1, 1, 9],
+        [60, 5, 0, 3, 3, 9],
+        [65, 5, 0, NO_PICTURE, NO_PTS, 9],
+        [70, 20, RANDOM_ACCESS, 5, 5, 9],
+        [90, 10, DISPOSABLE, 4, 4, 9],
     ]
 )
 
@@ -48,7 +49,7 @@ def changed(row: int, column: int, value: int) -> npt.NDArray[np.int64]:
 
 
 def test_the_columns_and_flags_are_those_of_the_format() -> None:
-    assert (OFFSET, SIZE, FLAGS, RANK, PTS) == (0, 1, 2, 3, 4)
+    assert (OFFSET, SIZE, FLAGS, RANK, PTS, CRC32C) == (0, 1, 2, 3, 4, 5)
     assert (RANDOM_ACCESS, DISPOSABLE, CORRUPT) == (1, 2, 4)
     assert (NO_PICTURE, NO_PTS) == (-1, -(2**63))
 
@@ -62,7 +63,7 @@ def test_a_table_that_may_be_followed_comes_back(table: npt.NDArray[np.int64]) -
 
 
 def test_the_empty_table_fits_every_part() -> None:
-    assert empty_frame_table().shape == (0, 5)
+    assert empty_frame_table().shape == (0, 6)
     assert not len(check_frame_table(empty_frame_table(), part_bytes=0, where="x"))
 
 
@@ -72,10 +73,10 @@ def test_the_empty_table_fits_every_part() -> None:
         GOOD.astype(np.int32),
         GOOD.astype(np.float64),
         GOOD.astype(">i8"),
-        GOOD[:, :4],
+        GOOD[:, :5],
         GOOD[0],
         GOOD[None],
-        np.empty((0, 4), dtype=np.int64),
+        np.empty((0, 5), dtype=np.int64),
         np.empty((0, 0), dtype=np.int64),
         np.empty(0, dtype=np.int64),
         np.array(0),
@@ -83,7 +84,7 @@ def test_the_empty_table_fits_every_part() -> None:
     ids=lambda table: f"{table.dtype} {table.shape}",
 )
 def test_another_shape_or_dtype_is_refused(table: Any) -> None:
-    with pytest.raises(FormatError, match=r"expected int64 of shape \(packets, 5\)"):
+    with pytest.raises(FormatError, match=r"expected int64 of shape \(packets, 6\)"):
         check_frame_table(table, part_bytes=PART_BYTES, where="x")
 
 
@@ -119,6 +120,13 @@ def test_unknown_flags_are_refused(flags: int) -> None:
         check_frame_table(changed(2, FLAGS, flags), part_bytes=PART_BYTES, where="x")
 
 
+@pytest.mark.parametrize("crc", [-1, 2**32, -(2**63)])
+def test_a_number_that_is_no_checksum_is_refused(crc: int) -> None:
+    with pytest.raises(FormatError, match="checksum is not in 0 to"):
+        check_frame_table(changed(2, CRC32C, crc), part_bytes=PART_BYTES, where="x")
+    check_frame_table(changed(2, CRC32C, 2**32 - 1), part_bytes=PART_BYTES, where="x")
+
+
 @pytest.mark.parametrize(
     ("row", "rank"), [(2, 2), (2, 5), (2, -2), (4, 7), (0, NO_PICTURE), (2, 2**63 - 1)]
 )
@@ -138,13 +146,15 @@ def test_a_first_packet_without_random_access_is_refused() -> None:
     ids=["leading picture", "two leading pictures", "entry without a picture"],
 )
 def test_a_frame_without_an_entry_is_refused(ranks: list[int]) -> None:
-    table = np.array([[i, 1, RANDOM_ACCESS * (i == 0), rank, 0] for i, rank in enumerate(ranks)])
+    table = np.array(
+        [[i, 1, RANDOM_ACCESS * (i == 0), rank, 0, 0] for i, rank in enumerate(ranks)]
+    )
     with pytest.raises(FormatError):
         check_frame_table(table, part_bytes=PART_BYTES, where="x")
 
 
 def test_an_entry_that_may_be_left_out_is_refused() -> None:
-    for row in (0, 5):
+    for row in (0, 6):
         with pytest.raises(FormatError):
             check_frame_table(
                 changed(row, FLAGS, RANDOM_ACCESS | DISPOSABLE), part_bytes=PART_BYTES, where="x"

@@ -221,13 +221,13 @@ def test_the_parts_of_every_task_are_specified() -> None:
 
 def test_the_columns_and_flags_of_a_frame_table_are_specified() -> None:
     columns, flags = tables("5.3")
-    assert [row[0] for row in columns] == ["0", "1", "2", "3", "4"]
+    assert [row[0] for row in columns] == ["0", "1", "2", "3", "4", "5"]
     for number, name in zip(keys(columns), keys(columns, 1), strict=True):
         assert getattr(frame_table, name) == int(number)
     assert keys(flags, 1) == ["RANDOM_ACCESS", "DISPOSABLE", "CORRUPT"]
     for value, name in zip(keys(flags), keys(flags, 1), strict=True):
         assert getattr(frame_table, name) == int(value)
-    table = np.array([[0, 1, 1, 0, 0], [0, 1, 2 | 4, 1, 0]])
+    table = np.array([[0, 1, 1, 0, 0, 0], [0, 1, 2 | 4, 1, 0, 0]])
     frame_table.check_frame_table(table, part_bytes=1, where="all flags")
     for name in ("NO_PICTURE", "NO_PTS"):
         assert f"`{name}`" in section("5.3")

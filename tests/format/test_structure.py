@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
-from clipshards.packer.format.checksums import sha256_hex
+from clipshards.packer.format.checksums import crc32c, sha256_hex
 from clipshards.packer.format.errors import DatasetError, FormatError
 from clipshards.packer.format.frame_table import RANDOM_ACCESS
 from clipshards.packer.format.index import ShardIndex
@@ -112,7 +112,8 @@ UNTRIMMED = ActivityNetJson(
 
 def table(count: int = 3) -> Array:
     """Return the frame table of files of 5 bytes each."""
-    return np.array([(5 * n, 5, RANDOM_ACCESS, n, n) for n in range(count)], dtype=np.int64)
+    rows = [(5 * n, 5, RANDOM_ACCESS, n, n, crc32c(bytes(5))) for n in range(count)]
+    return np.array(rows, dtype=np.int64).reshape(-1, 6)
 
 
 def floats(*shape: int, dtype: str = "<f4") -> Array:
@@ -227,14 +228,14 @@ WRONG = [
     Wrong("pictures", "frames.npy", "int64 of shape", {"frames.npy": table()[:, :4]}),
     Wrong("pictures", "frames.npy", "int64 of shape", {"frames.npy": np.array(7)}),
     Wrong("pictures", "frames.npy", "packet 2", {"mp4": bytes(14)}),
-    Wrong("pictures", "frames.npy", "packet 0", {"frames.npy": table() - [1, 0, 0, 0, 0]}),
+    Wrong("pictures", "frames.npy", "packet 0", {"frames.npy": table() - [1, 0, 0, 0, 0, 0]}),
     Wrong(
         "pictures",
         "frames.npy",
         "unknown packet flags",
-        {"frames.npy": table() | np.array([0, 0, 8, 0, 0])},
+        {"frames.npy": table() | np.array([0, 0, 8, 0, 0, 0])},
     ),
-    Wrong("pictures", "frames.npy", "display ranks", {"frames.npy": table() * [1, 1, 1, 2, 1]}),
+    Wrong("pictures", "frames.npy", "display ranks", {"frames.npy": table() * [1, 1, 1, 2, 1, 1]}),
     Wrong("pictures", "frames.npy", "2 pictures, the json says 3", {"frames.npy": table(2)}),
     Wrong("pictures", "frames.npy", "3 pictures, the json says 4", video(frames=4)),
     Wrong("pictures", "frames.npy", "a reason why", video(no_table_because="none was made")),

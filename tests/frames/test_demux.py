@@ -16,6 +16,7 @@ from makers import VideoPacket, remux, sound_bytes, video_bytes
 
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.frame_table import (
+    CRC32C,
     FLAGS,
     NO_PICTURE,
     OFFSET,
@@ -231,7 +232,8 @@ def test_damage_elsewhere_is_left_to_verify() -> None:
     assert scan_video(broken).info.no_table_because
     scan = demux_video(broken)
     assert scan.info.frame_table == "demux"
-    assert np.array_equal(scan.table, scan_video(data).table)
+    # But for the checksums of what is damaged.
+    assert np.array_equal(scan.table[:, :CRC32C], scan_video(data).table[:, :CRC32C])
 
 
 def test_hidden_pictures_have_no_rank_and_are_not_counted() -> None:

@@ -28,7 +28,7 @@ def table_of(text: str) -> FrameTable:
     for place, packet in enumerate(text.split()):
         flags = {"I": RANDOM_ACCESS, "b": DISPOSABLE, "P": 0}[packet[0]]
         rank = NO_PICTURE if packet[1:] == "-" else int(packet[1:])
-        rows.append((place * 100, 100, flags, rank, NO_PTS))
+        rows.append((place * 100, 100, flags, rank, NO_PTS, 0))
     return np.array(rows, dtype=np.int64)
 
 
@@ -109,7 +109,7 @@ def tables(draw: st.DrawFn) -> FrameTable:
     rows = []
     for kind in kinds:
         flags = {"I": RANDOM_ACCESS, "b": DISPOSABLE}.get(kind, 0)
-        rows.append([0, 1, flags, NO_PICTURE if kind == "-" else rank, NO_PTS])
+        rows.append([0, 1, flags, NO_PICTURE if kind == "-" else rank, NO_PTS, 0])
         rank += kind != "-"
     table = np.array(rows, dtype=np.int64)
     # Reorder for display: swap neighbours, but never bring a picture before the first one.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.frame_table import RANDOM_ACCESS, FrameTable
 from clipshards.packer.frames import stills
@@ -97,9 +98,9 @@ def part_of(files: Sequence[bytes]) -> tuple[bytes, FrameTable]:
     part = b"head"
     rows = []
     for number, data in enumerate(files):
-        rows.append((len(part), len(data), RANDOM_ACCESS, number, number))
+        rows.append((len(part), len(data), RANDOM_ACCESS, number, number, crc32c(data)))
         part += data + b"gap"
-    return part, np.array(rows, dtype=np.int64).reshape(-1, 5)
+    return part, np.array(rows, dtype=np.int64).reshape(-1, 6)
 
 
 @pytest.mark.parametrize(("data", "shape", "rgb_crc", "gray_crc"), OPENCV)

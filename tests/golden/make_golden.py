@@ -67,7 +67,13 @@ def video_sample(
     ordinal: int, about: VideoJson, table: FrameTable, suffix: str, video: bytes
 ) -> Sample:
     """Return a sample of task `video`."""
-    return Sample(ordinal, about, {"frames.npy": table, suffix: video})
+    return Sample(ordinal, about, {"frames.npy": with_checksums(table, video), suffix: video})
+
+
+def with_checksums(table: FrameTable, part: bytes) -> FrameTable:
+    """Return a table whose last column is that of the packets in the part."""
+    sums = [crc32c(part[row[0] : row[0] + row[1]]) for row in table.tolist()]
+    return np.column_stack([table[:, :5], np.array(sums, dtype=np.int64)])
 
 
 def made_up(length: int) -> bytes:
@@ -193,10 +199,10 @@ FLOW = VideoInfo(
 
 
 def stills_table(sizes: Sequence[int]) -> FrameTable:
-    """Return the table of files that stand one behind the other, each a frame."""
+    """Return the table of files that stand one behind the other, each a frame, in `made_up`."""
     starts = [44 + sum(sizes[:place]) for place in range(len(sizes))]
     rows = [(s, n, RANDOM_ACCESS, i, i) for i, (s, n) in enumerate(zip(starts, sizes, strict=True))]
-    return np.array(rows, dtype=np.int64)
+    return with_checksums(np.array(rows, dtype=np.int64), made_up(1000))
 
 
 FRAMES = [
@@ -333,7 +339,7 @@ MOMENTS = [
             video=H264,
         ),
         {
-            "frames.npy": TABLE,
+            "frames.npy": with_checksums(TABLE, made_up(1000)),
             "boxes.npy": ramp(3, 4, dtype="<f8") / 16,
             "labels.npy": np.array([[0, 12], [1, 12], [1, 80], [2, 1]], dtype="<i8"),
             "entity_ids.npy": np.array([0, 7, 0], dtype="<i8"),

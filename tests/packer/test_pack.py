@@ -396,7 +396,7 @@ def test_unopened_video_says_so_and_has_an_empty_frame_table(
         assert about["video"]["frames"] == -1
         assert about["video"]["codec"] == ""
         assert about["video"]["frame_table"] == "none"
-        assert b"'shape': (0, 5)" in parts["frames.npy"]
+        assert b"'shape': (0, 6)" in parts["frames.npy"]
         assert parts["frames.npy"].endswith(b"\n")
 
 
