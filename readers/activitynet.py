@@ -8,7 +8,7 @@ import numpy.typing as npt
 from clipshards.packer.format.json_activitynet import ActivityNetJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
-from clipshards.readers.clips import Choose
+from clipshards.readers.clips import Choose, FrameNumbers
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.video import decode_clip
 
@@ -44,6 +44,11 @@ class ActivityNetItem(TypedDict):
     """Frames of the video, where it is packed."""
 
 
+def shown_of_activitynet(about: ActivityNetJson, _item: int, choose: Choose) -> FrameNumbers:
+    """Return the frames of the stored video that an item shows."""
+    return choose(about.video.frames)
+
+
 def decode_activitynet_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, Any]:
     """Return an untrimmed video: an `ActivityNetItem`.
 
@@ -51,7 +56,7 @@ def decode_activitynet_item(raw: RawSample, _item: int, choose: Choose) -> dict[
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    values = TASKS["activitynet"].decode_all(raw.parts, where=raw.where)
+    values = TASKS["activitynet"].decode_all(raw.parts, where=raw.where, media=raw.some)
     about: ActivityNetJson = values["json"]
     found: dict[str, Any] = {
         "key": raw.key,

@@ -53,6 +53,15 @@ class AvaItem(TypedDict):
     """(m,) their scores; NaN where they have none."""
 
 
+def shown_of_ava(about: AvaJson, item: int, choose: Choose) -> FrameNumbers:
+    """Return the frames of the stored video that an item shows."""
+    moment = about.key_frames[item]
+    # What the part holds of the clip's frames: near the video's ends they are fewer.
+    first = max(moment.frame - about.clip_frames // 2, 0)
+    last = min(moment.frame + (about.clip_frames + 1) // 2, about.source_frames)
+    return choose(last - first) + (first - about.first_frame)
+
+
 def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]:
     """Return the clip of a moment: an `AvaItem`.
 
@@ -60,32 +69,26 @@ def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    values = TASKS["ava"].decode_all(raw.parts, where=raw.where)
+    values = TASKS["ava"].decode_all(raw.parts, where=raw.where, media=raw.some)
     about: AvaJson = values["json"]
     check_item(item, about, where=raw.where)
     moment = about.key_frames[item]
     before = about.key_frames[:item]
-    # What the part holds of the clip's frames: near the video's ends they are fewer.
-    first = max(moment.frame - about.clip_frames // 2, 0)
-    last = min(moment.frame + (about.clip_frames + 1) // 2, about.source_frames)
     where = f"{raw.where} ({about.id})"
     video = next(values[suffix] for suffix in VIDEO_SUFFIXES if suffix in values)
 
-    def inside(_stored_frames: int) -> FrameNumbers:
-        return choose(last - first) + (first - about.first_frame)
-
+    numbers = shown_of_ava(about, item, choose)
     if about.filename_tmpl:
         # Pillow is loaded with the first item, not with the package.
         from clipshards.packer.frames.stills import decode_stills
 
-        numbers = inside(about.video.frames)
         try:
             frames = decode_stills(video, numbers, table=values["frames.npy"])
         except DecodeError as exc:
             raise DecodeError(f"{where}: {exc}") from exc
     else:
-        clip = decode_clip(video, about.video, values["frames.npy"], inside, where=where)
-        frames, numbers = clip["frames"], clip["frame_numbers"]
+        table = values["frames.npy"]
+        frames = decode_clip(video, about.video, table, lambda _: numbers, where=where)["frames"]
     person = sum(other.persons for other in before)
     label = sum(other.labels for other in before)
     labels = values["labels.npy"][label : label + moment.labels] - np.array([person, 0])

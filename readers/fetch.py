@@ -5,20 +5,28 @@ each other are read at once. From a disk a large part is read alone, which saves
 a far storage all reads are begun at once, and joined over gaps that cost less than a request.
 """
 
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import CorruptShardError
+from clipshards.packer.format.errors import CorruptShardError, DatasetError
+from clipshards.packer.format.frame_table import CRC32C, OFFSET, SIZE, FrameTable
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.names import member_name
+from clipshards.packer.format.structure import FRAME_TABLES
+from clipshards.packer.frames.packets import SomePackets
 
 if TYPE_CHECKING:
     from clipshards.readers.split import Split
@@ -33,12 +41,16 @@ class _Joining(NamedTuple):
     """A part of this size is read alone: copying it out of a range costs more than a read."""
     most: int
     """Bytes that are read at once, unless a single part is larger."""
+    long: int
+    """Of a video of this size, only the packets that are needed are read, if that saves enough."""
 
 
-_NEAR = _Joining(gap=8 * 2**10, large=32 * 2**10, most=2**20)
+_NEAR = _Joining(gap=8 * 2**10, large=32 * 2**10, most=2**20, long=2**20)
 # A request to S3 takes 1 ms of this machine and 20 to 50 of the store; a connection brings some
 # 80 MB a second.
-_FAR = _Joining(gap=128 * 2**10, large=8 * 2**20, most=8 * 2**20)
+_FAR = _Joining(gap=128 * 2**10, large=8 * 2**20, most=8 * 2**20, long=4 * 2**20)
+# Of a video: below, the rest is worth leaving.
+_WORTHWHILE = 0.75
 # A far storage does not check what it sends; a network now and then changes a bit.
 _TRIES = 3
 
@@ -53,6 +65,13 @@ class RawSample(NamedTuple):
     """Location, shard and key, for error messages."""
     unread: tuple[str, ...] = ()
     """Parts that are there and were not wanted."""
+    some: Mapping[str, SomePackets] = MappingProxyType({})
+    """Videos of which the packets that the clips need were fetched, and no more."""
+
+
+Needed = Callable[[bytes, bytes, int, str], FrameTable | None]
+"""Takes a sample's `json`, the frame table of one of its videos, that video's bytes and the
+sample's place in words; gives the rows of the packets that are needed, None for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +119,12 @@ class Fetch:
     """
 
     def __init__(
-        self, split: "Split", places: Iterable[tuple[int, int]], *, without: Collection[str] = ()
+        self,
+        split: "Split",
+        places: Iterable[tuple[int, int]],
+        *,
+        without: Collection[str] = (),
+        needed: Mapping[tuple[int, int], Needed] = MappingProxyType({}),
     ) -> None:
         """See `Split.fetch`."""
         self.seconds = 0.0
@@ -118,7 +142,8 @@ class Fetch:
         """Reads of the storage."""
         self._storage = split.storage
         self._cache = split.cache
-        joining = _FAR if self._storage.far else _NEAR
+        self._joining = joining = _FAR if self._storage.far else _NEAR
+        self._lock = threading.Lock()
         ranges: list[_Range] = []
         self._samples: dict[tuple[int, int], _Sample] = {}
         self._last: tuple[tuple[int, int], RawSample] | None = None
@@ -153,6 +178,17 @@ class Fetch:
                             self.bytes_planned += size
                             continue
                     if (
+                        size >= joining.long
+                        and place in needed
+                        and part in FRAME_TABLES
+                        # What is to be cached is read whole: the next epoch shows other frames.
+                        and part not in planned.slots
+                    ):
+                        planned.needed = needed[place]
+                        planned.long.append(_Long(part, offset, size, crc))
+                        self.bytes_planned += joining.most
+                        continue
+                    if (
                         current is None
                         or size >= joining.large
                         or not 0 <= offset - current.stop <= joining.gap
@@ -170,7 +206,10 @@ class Fetch:
         self.bytes_planned += sum(one.stop - one.start for one in ranges)
         if self._storage.far:
             for one in ranges:
-                one.reading = self._storage.begin_read(one.file, one.start, one.stop - one.start)
+                self._begin(one)
+            for planned in self._samples.values():
+                if planned.long:
+                    self._plan_behind(planned)
 
     def sample(self, place: tuple[int, int]) -> RawSample:
         """Return a sample, checked against its checksums.
@@ -190,12 +229,14 @@ class Fetch:
                     range_.users -= 1
                     if not range_.users:
                         range_.data = range_.reading = None
+                planned.long = []
         if planned.asked:
             self._last = (place, raw)
         return raw
 
     def _raw(self, planned: "_Sample") -> RawSample:
         parts = {}
+        some = {}
         for part, range_, start, size, crc in planned.pieces:
             if range_ is None:
                 parts[part] = self._cached(planned, part, start, size, crc)
@@ -210,11 +251,127 @@ class Fetch:
             parts[part] = data
             if part in planned.slots:
                 self._store(planned, part, range_.start + start, data)
+        for long in planned.long:
+            self._plan(planned, long, parts)
+            if long.rows is None:
+                parts[long.part] = self._whole(planned, long)
+            else:
+                some[long.part] = self._packets(planned, long)
         if not planned.had:
             planned.had = True
             self.bytes_used += sum(map(len, parts.values()))
-        where = f"{self._storage.url}/{planned.file}: {planned.key}"
-        return RawSample(planned.key, parts, where, planned.unread)
+            self.bytes_used += sum(packets.fetched for packets in some.values())
+        where = self._where(planned)
+        return RawSample(planned.key, parts, where, planned.unread, some)
+
+    def _where(self, planned: "_Sample") -> str:
+        return f"{self._storage.url}/{planned.file}: {planned.key}"
+
+    def _begin(self, range_: "_Range") -> None:
+        size = range_.stop - range_.start
+        range_.reading = self._storage.begin_read(range_.file, range_.start, size)
+
+    def _plan_behind(self, planned: "_Sample") -> None:
+        """Plan the reads of long videos once the small parts are there, in whatever thread."""
+        waiting = [one.reading for one in planned.ranges if one.reading is not None]
+        left = len(waiting)
+
+        def arrived(_: object) -> None:
+            nonlocal left
+            with self._lock:
+                left -= 1
+                if left > 0:
+                    return
+            # What is wrong with them is said to who asks for the sample.
+            with suppress(DatasetError):
+                small = self._small(planned)
+                for long in planned.long:
+                    self._plan(planned, long, small)
+
+        for reading in waiting:
+            reading.add_done_callback(arrived)
+        if not waiting:
+            arrived(None)
+
+    def _small(self, planned: "_Sample") -> dict[str, bytes]:
+        """Return the parts that are not long, unless something is wrong with them."""
+        small = {}
+        for part, range_, start, size, crc in planned.pieces:
+            if range_ is not None and range_.reading is not None:
+                data = range_.reading.result()[start : start + size]
+            elif self._cache is not None:
+                data = self._cache.read(planned.shard, start, size)
+            if len(data) != size or crc32c(data) != crc:
+                raise CorruptShardError(f"{self._where(planned)}.{part}")
+            small[part] = data
+        return small
+
+    def _plan(self, planned: "_Sample", long: "_Long", small: Mapping[str, bytes]) -> None:
+        """Decide what of a long video is read, and begin to read it where that is far."""
+        with self._lock:
+            if long.ranges:
+                return
+            table = small.get(FRAME_TABLES[long.part])
+            assert planned.needed is not None
+            if table is not None:
+                long.rows = planned.needed(small["json"], table, long.size, self._where(planned))
+            if long.rows is not None:
+                long.ranges = self._joined(planned.file, long)
+                if sum(one.stop - one.start for one in long.ranges) > _WORTHWHILE * long.size:
+                    long.rows = None
+            if long.rows is None:
+                long.ranges = [_Range(planned.file, long.offset)]
+                long.ranges[0].stop = long.offset + long.size
+            if self._storage.far:
+                for one in long.ranges:
+                    self._begin(one)
+
+    def _joined(self, file: str, long: "_Long") -> "list[_Range]":
+        """Return the ranges of a shard that hold the needed packets of a video."""
+        assert long.rows is not None
+        ranges: list[_Range] = []
+        for offset, size in long.rows[np.argsort(long.rows[:, OFFSET])][:, (OFFSET, SIZE)].tolist():
+            start, stop = long.offset + offset, long.offset + offset + size
+            last = ranges[-1] if ranges else None
+            if (
+                last is None
+                or start - last.stop > self._joining.gap
+                or stop - last.start > self._joining.most
+            ):
+                last = _Range(file, start)
+                last.stop = start
+                ranges.append(last)
+            last.stop = max(last.stop, stop)
+        return ranges
+
+    def _whole(self, planned: "_Sample", long: "_Long") -> bytes:
+        data = self._read(long.ranges[0])
+        long.ranges[0].data = None
+        if len(data) != long.size or crc32c(data) != long.crc:
+            data = self._mended(data, planned, long.part, long.offset, long.size, long.crc)
+        return data
+
+    def _packets(self, planned: "_Sample", long: "_Long") -> SomePackets:
+        """Return the needed packets of a long video, each checked.
+
+        Raises:
+            CorruptShardError: One is damaged.
+        """
+        assert long.rows is not None
+        datas = [self._read(one) for one in long.ranges]
+        starts = [one.start for one in long.ranges]
+        packets = {}
+        for offset, size, crc in long.rows[:, (OFFSET, SIZE, CRC32C)].tolist():
+            nth = bisect_right(starts, long.offset + offset) - 1
+            start = long.offset + offset - starts[nth]
+            data = datas[nth][start : start + size]
+            if len(data) != size or crc32c(data) != crc:
+                place = long.offset + offset
+                data = self._mended(data, planned, long.part, place, size, crc)
+            packets[offset] = data
+        for one in long.ranges:
+            one.data = None
+        return SomePackets(long.size, packets)
 
     def _cached(self, planned: "_Sample", part: str, offset: int, size: int, crc: int) -> bytes:
         """Return a part that the cache has; from the storage where that is damaged."""
@@ -266,7 +423,7 @@ class Fetch:
         started = time.perf_counter()
         try:
             if range_.reading is not None:
-                data = range_.reading()
+                data = range_.reading.result()
             else:
                 data = self._storage.read(range_.file, range_.start, range_.stop - range_.start)
         finally:
@@ -289,14 +446,42 @@ class _Range:
         self.users = 0
         """Samples in it that nobody asked for yet."""
         self.data: bytes | None = None
-        self.reading: Callable[[], bytes] | None = None
-        """Waits for a read that is under way."""
+        self.reading: Future[bytes] | None = None
+        """A read that is under way."""
+
+
+class _Long:
+    """A long video of a sample."""
+
+    __slots__ = ("crc", "offset", "part", "ranges", "rows", "size")
+
+    def __init__(self, part: str, offset: int, size: int, crc: int) -> None:
+        self.part = part
+        self.offset = offset
+        self.size = size
+        self.crc = crc
+        self.rows: FrameTable | None = None
+        """Of the packets that are needed; None for all."""
+        self.ranges: list[_Range] = []
+        """What is read of it, empty before that is known."""
 
 
 class _Sample:
     """A sample that will be asked for."""
 
-    __slots__ = ("asked", "file", "had", "key", "pieces", "ranges", "shard", "slots", "unread")
+    __slots__ = (
+        "asked",
+        "file",
+        "had",
+        "key",
+        "long",
+        "needed",
+        "pieces",
+        "ranges",
+        "shard",
+        "slots",
+        "unread",
+    )
 
     def __init__(self, key: str, shard: int, file: str, asked: int) -> None:
         self.key = key
@@ -310,6 +495,8 @@ class _Sample:
         """Part, range and place in it, size, crc32c; None and place in the shard, if cached."""
         self.slots: dict[str, int] = {}
         """Of the parts that the cache is to have."""
+        self.needed: Needed | None = None
+        self.long: list[_Long] = []
         self.ranges: list[_Range] = []
         self.unread: tuple[str, ...] = ()
 

@@ -13,6 +13,7 @@ from clipshards.packer.format.errors import (
     NotFoundError,
     StorageError,
 )
+from clipshards.packer.format.frame_table import CRC32C, OFFSET, SIZE
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Manifest, ShardEntry, labels_fit
 from clipshards.packer.format.names import (
@@ -23,7 +24,7 @@ from clipshards.packer.format.names import (
     member_name,
 )
 from clipshards.packer.format.rejects import decode_rejects
-from clipshards.packer.format.structure import ava_label_lists
+from clipshards.packer.format.structure import FRAME_TABLES, ava_label_lists
 from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.storage import Storage, open_storage
@@ -308,6 +309,17 @@ def _walk_headers(reader: ShardReader, finding: _MakeFinding) -> Iterator[Findin
         yield finding(str(exc), key, part)
 
 
+def _check_packets(values: dict[str, Any], key: str, finding: _MakeFinding) -> Iterator[Finding]:
+    """Check the checksums by which readers know single packets of a video."""
+    for video, table in FRAME_TABLES.items():
+        if video in values:
+            for number, row in enumerate(values[table].tolist()):
+                packet = values[video][row[OFFSET] : row[OFFSET] + row[SIZE]]
+                if crc32c(packet) != row[CRC32C]:
+                    yield finding(f"packet {number}: its checksum is another one", key, table)
+                    break
+
+
 def _check_sample(
     split: Split, index: ShardIndex, row: int, parts: dict[str, bytes], finding: _MakeFinding
 ) -> Iterator[Finding]:
@@ -329,6 +341,8 @@ def _check_sample(
         faults = list(task.faults(values))
         for part, fault in faults:
             yield finding(fault, key, part)
+        if not faults:
+            yield from _check_packets(values, key, finding)
         if task.name == "ava" and not faults:
             label_lists = ava_label_lists(values)
     if about is None:

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -16,9 +17,10 @@ from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
 from clipshards.readers.clips import Choose, Clip, FrameNumbers, all_frames
 from clipshards.readers.draws import draw_substitute, draw_uniform
-from clipshards.readers.fetch import Fetch, RawSample
+from clipshards.readers.fetch import Fetch, Needed, RawSample
 from clipshards.readers.order import check_seed
 from clipshards.readers.rawframes import decode_rawframes_item
+from clipshards.readers.shown import Shown, needed_rows, shows_clips
 from clipshards.readers.skeleton import decode_skeleton_item
 from clipshards.readers.split import Place, Split, check_opened
 from clipshards.readers.video import decode_video_item
@@ -134,10 +136,31 @@ class ItemReader:
         started = time.perf_counter()
         places, faults = self._places(items)
         samples = [place[:2] for place in map(places.get, items) if place is not None]
-        fetch = self.split.fetch(samples, without=self._unread)
+        copies = copies or [0] * len(items)
+        needed = self._needed(items, numbers, copies, places)
+        fetch = self.split.fetch(samples, without=self._unread, needed=needed)
         # Where indexes have to be read, nearly all of it is for them.
         seconds = time.perf_counter() - started
-        return Reading(items, numbers, copies or [0] * len(items), places, faults, fetch, seconds)
+        return Reading(items, numbers, copies, places, faults, fetch, seconds)
+
+    def _needed(
+        self,
+        items: Sequence[int],
+        numbers: Sequence[int],
+        copies: Sequence[int],
+        places: Mapping[int, Place],
+    ) -> dict[tuple[int, int], Needed]:
+        """Return what tells which packets of long videos are needed, of each sample."""
+        task = self.split.manifest.task
+        if self._clip is None or not shows_clips(task):
+            return {}
+        shown: dict[tuple[int, int], list[Shown]] = {}
+        for item, number, copy in zip(items, numbers, copies, strict=True):
+            if item in places:
+                place = places[item]
+                choose = self._choose(number, item, copy)
+                shown.setdefault(place[:2], []).append((place.item, choose))
+        return {place: partial(needed_rows, task, clips) for place, clips in shown.items()}
 
     def finish(self, reading: Reading, tally: Tally) -> Generator[dict[str, Any]]:
         """Yield the items of a reading, in the order in which they were asked for.

@@ -9,7 +9,7 @@ from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.clips import Choose
+from clipshards.readers.clips import Choose, FrameNumbers
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.split import check_item
 
@@ -41,6 +41,12 @@ class RawframesItem(TypedDict):
     """Class ids, (n,), in multi-label splits."""
 
 
+def shown_of_rawframes(about: RawframesJson, item: int, choose: Choose) -> FrameNumbers:
+    """Return the frames of the stored folder that an item shows."""
+    stretch = about.stretches[item]
+    return choose(stretch.total_frames) + stretch.offset
+
+
 def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]:
     """Return the clip of an item: a `RawframesItem` but for its labels.
 
@@ -51,17 +57,17 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
     # Pillow is loaded with the first item, not with the package.
     from clipshards.packer.frames.stills import decode_stills
 
-    values = TASKS["rawframes"].decode_all(raw.parts, where=raw.where)
+    values = TASKS["rawframes"].decode_all(raw.parts, where=raw.where, media=raw.some)
     about: RawframesJson = values["json"]
     check_item(item, about, where=raw.where)
     stretch = about.stretches[item]
-    numbers = choose(stretch.total_frames)
+    shown = shown_of_rawframes(about, item, choose)
     videos, tables = next(pair for pair in RAWFRAMES_VIDEOS.items() if pair[0][0] in values)
     try:
         planes = [
             decode_stills(
                 values[video],
-                numbers + stretch.offset,
+                shown,
                 table=values[table],
                 gray=len(videos) == 2,
             )
@@ -74,7 +80,7 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
         "item": item,
         "id": about.id,
         "frames": planes[0] if len(planes) == 1 else np.stack(planes, axis=-1),
-        "frame_numbers": numbers,
+        "frame_numbers": shown - stretch.offset,
         "offset": stretch.offset,
         "total_frames": stretch.total_frames,
         "class_ids": stretch.labels,

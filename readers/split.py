@@ -2,8 +2,9 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
 from clipshards.readers.cache import SplitCache, open_cache
-from clipshards.readers.fetch import Columns, Fetch, RawSample, difference
+from clipshards.readers.fetch import Columns, Fetch, Needed, RawSample, difference
 from clipshards.readers.order import WINDOW_SHARDS, forget
 
 # Of two windows of the reading order: a batch can reach into the next one.
@@ -119,18 +120,25 @@ class Split:
         """
         return self.fetch([(shard, sample)], without=without).sample((shard, sample))
 
-    def fetch(self, places: Iterable[tuple[int, int]], *, without: Collection[str] = ()) -> Fetch:
+    def fetch(
+        self,
+        places: Iterable[tuple[int, int]],
+        *,
+        without: Collection[str] = (),
+        needed: Mapping[tuple[int, int], Needed] = MappingProxyType({}),
+    ) -> Fetch:
         """Return what reads several samples at once: near ranges of bytes are joined.
 
         Args:
             places: Shard and sample, as its `sample` will be asked for them: in any order, as
                 often as here.
             without: Parts that are not wanted, and not read.
+            needed: What tells, of some places, which packets of a long video are needed.
 
         Raises:
             CorruptShardError, StorageError: As for `read_index`.
         """
-        return Fetch(self, places, without=without)
+        return Fetch(self, places, without=without, needed=needed)
 
     def first_item_of(self, shard: int) -> int:
         """Return the number of the first item of a shard."""
@@ -172,9 +180,8 @@ class Split:
     def _begin_index(self, shard: int) -> Callable[[], bytes]:
         """Return what gives the index as it stands in the storage, and puts it into the cache."""
         entry = self.manifest.shards[shard]
-        reading = self.storage.begin_read(
-            self.file_of(shard), entry.index_offset, entry.index_bytes
-        )
+        name = self.file_of(shard)
+        reading = self.storage.begin_read(name, entry.index_offset, entry.index_bytes).result
         if self.cache is None or not self.cache.keeps_indexes:
             return reading
         cache = self.cache

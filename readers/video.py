@@ -11,7 +11,8 @@ from clipshards.packer.format.frame_table import FrameTable
 from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
-from clipshards.readers.clips import Choose
+from clipshards.packer.frames.packets import Part
+from clipshards.readers.clips import Choose, FrameNumbers
 from clipshards.readers.fetch import RawSample
 
 
@@ -39,7 +40,7 @@ class VideoParts(NamedTuple):
 
     about: VideoJson
     table: npt.NDArray[np.int64]
-    video: bytes
+    video: Part
 
 
 def open_video(values: Mapping[str, Any]) -> VideoParts:
@@ -55,7 +56,8 @@ def decode_video_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    about, table, video = open_video(TASKS["video"].decode_all(raw.parts, where=raw.where))
+    values = TASKS["video"].decode_all(raw.parts, where=raw.where, media=raw.some)
+    about, table, video = open_video(values)
     return {
         "key": raw.key,
         "id": about.id,
@@ -64,8 +66,13 @@ def decode_video_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
     }
 
 
+def shown_of_video(about: VideoJson, _item: int, choose: Choose) -> FrameNumbers:
+    """Return the frames of the stored video that an item shows."""
+    return choose(about.video.frames)
+
+
 def decode_clip(
-    video: bytes, info: VideoInfo, table: FrameTable, choose: Choose, *, where: str
+    video: Part, info: VideoInfo, table: FrameTable, choose: Choose, *, where: str
 ) -> dict[str, Any]:
     """Return `frames`, `frame_numbers` and `total_frames` of a video part, as in `VideoItem`.
 
@@ -77,7 +84,10 @@ def decode_clip(
 
     try:
         # Packed unopened, a video's length and rotation are known only by decoding it.
-        total, rotation = (info.frames, info.rotation) if info.frames >= 0 else look_through(video)
+        total, rotation = info.frames, info.rotation
+        if total < 0:
+            assert isinstance(video, bytes)
+            total, rotation = look_through(video)
         numbers = choose(total)
         frames = decode_frames(video, numbers, info=info, table=table)
     except DecodeError as exc:

@@ -36,7 +36,7 @@ class Fault:
     skip: int = 0
     """Matching requests that pass before the first that is struck."""
     times: int | None = 1
-    """Requests that are struck; None for all."""
+    """Requests that are still to be struck; None for all."""
 
     drop: bool = False
     """The connection is closed, and the server hears nothing."""
@@ -72,10 +72,11 @@ class Fault:
         if self.skip:
             self.skip -= 1
             return False
-        if self.times is None:
-            return True
-        self.times -= 1
-        return self.times >= 0
+        if self.times is not None:
+            if not self.times:
+                return False
+            self.times -= 1
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class FaultProxy:
         self.requests: list[Request] = []
         """All that came, in their order."""
         self._server_port = server_port
-        self._port = 0
+        self.port = 0
+        """Of the proxy; the same until its end."""
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._listener: socket.socket | None = None
@@ -121,7 +123,7 @@ class FaultProxy:
 
     @property
     def endpoint(self) -> str:
-        return f"http://{_HOST}:{self._port}"
+        return f"http://{_HOST}:{self.port}"
 
     def asked(self, method: str, path: str = "") -> list[Request]:
         """Return the requests of one method that have `path` in theirs."""
@@ -142,8 +144,8 @@ class FaultProxy:
 
     def listen(self) -> None:
         """Take connections, on the same port as before."""
-        self._listener = socket.create_server((_HOST, self._port))
-        self._port = self._listener.getsockname()[1]
+        self._listener = socket.create_server((_HOST, self.port))
+        self.port = self._listener.getsockname()[1]
         self._start(self._accept, self._listener)
 
     def refuse(self) -> None:
@@ -174,14 +176,14 @@ class FaultProxy:
             self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
-        """Pass on the requests of one connection, over one connection to the server."""
         server = http.client.HTTPConnection(_HOST, self._server_port, timeout=_SERVER_S)
         reader = client.makefile("rb")
         try:
             self._watch(client)
             server.connect()
             self._watch(server.sock)
-            while self._pass_request(reader, client, server):
+            connection = _Connection(client, reader, server, self._ended)
+            while connection.pass_request(self._noted):
                 pass
         except (OSError, http.client.HTTPException):
             # One side is gone, and the other one learns it by the close.
@@ -199,55 +201,6 @@ class FaultProxy:
             if self._listener is None:
                 raise ConnectionAbortedError
 
-    def _pass_request(
-        self, reader: BufferedReader, client: socket.socket, server: http.client.HTTPConnection
-    ) -> bool:
-        """Receive a request and answer it; return whether the connection lasts."""
-        words = reader.readline().decode("latin-1").split()
-        if len(words) != 3:
-            return False
-        headers = http.client.parse_headers(reader)
-        if headers["Expect"]:
-            # No client signs it.
-            del headers["Expect"]
-            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        assert "Transfer-Encoding" not in headers, "not needed so far"
-        size = int(headers.get("Content-Length", 0))
-        sent = reader.read(size)
-        if len(sent) < size:
-            return False
-        request = self._noted(*words[:2], headers)
-        fault = request.fault or Fault()
-        if fault.call is not None and fault.call_at is None:
-            fault.call()
-        if fault.drop:
-            return False
-        if fault.status:
-            self._ended.wait(fault.latency_s)
-            client.sendall(_error(fault, with_body=request.method != "HEAD"))
-            return True
-        answer = _forwarded(request, sent, server)
-        if fault.lose:
-            answer.read()
-            return False
-        body: BinaryIO = answer
-        size = answer.length
-        if size is None:
-            # Chunks; they go on as one piece.
-            whole = answer.read()
-            body, size = io.BytesIO(whole), len(whole)
-        headers = [pair for pair in answer.getheaders() if pair[0].lower() not in _OWN]
-        if request.method != "HEAD":
-            headers.append(("Content-Length", str(size)))
-        elif "Content-Length" in answer.headers:
-            headers.append(("Content-Length", answer.headers["Content-Length"]))
-        head = _head(answer.status, answer.reason, headers)
-        self._ended.wait(fault.latency_s)
-        client.sendall(head[: fault.head_bytes])
-        if fault.head_bytes is not None or not self._pass_body(body, size, client, fault):
-            return False
-        return not answer.will_close
-
     def _noted(self, method: str, path: str, headers: "Message[str, str]") -> Request:
         with self._lock:
             fault = next((one for one in self.faults if one.strikes(method, path)), None)
@@ -255,54 +208,110 @@ class FaultProxy:
             self.requests.append(request)
         return request
 
-    def _pass_body(self, body: BinaryIO, size: int, client: socket.socket, fault: Fault) -> bool:
-        """Pass on a body; return whether the connection lasts."""
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """One of the client, and the one to the server that belongs to it."""
+
+    client: socket.socket
+    reader: BufferedReader
+    """Of the client's socket."""
+    server: http.client.HTTPConnection
+    ended: threading.Event
+    """Ends every wait."""
+
+    def pass_request(self, note: Callable[[str, str, "Message[str, str]"], Request]) -> bool:
+        """Receive a request and answer it; return whether the connection lasts."""
+        words = self.reader.readline().decode("latin-1").split()
+        if len(words) != 3:
+            return False
+        headers = http.client.parse_headers(self.reader)
+        if headers["Expect"]:
+            # No client signs it.
+            del headers["Expect"]
+            self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert "Transfer-Encoding" not in headers, "not needed so far"
+        size = int(headers.get("Content-Length", 0))
+        body = self.reader.read(size)
+        return len(body) == size and self._answer(note(words[0], words[1], headers), body)
+
+    def _answer(self, request: Request, body: bytes) -> bool:
+        fault = request.fault or Fault()
+        if fault.call is not None and fault.call_at is None:
+            fault.call()
+        if fault.drop:
+            return False
+        if fault.status:
+            self.ended.wait(fault.latency_s)
+            self.client.sendall(_error(fault, with_body=request.method != "HEAD"))
+            return True
+        answer = self._forwarded(request, body)
+        if fault.lose:
+            answer.read()
+            return False
+        source: BinaryIO = answer
+        size = answer.length
+        if size is None:
+            # Chunks; they go on as one piece.
+            whole = answer.read()
+            source, size = io.BytesIO(whole), len(whole)
+        pairs = [pair for pair in answer.getheaders() if pair[0].lower() not in _OWN]
+        of_head = answer.headers.get("Content-Length", "0")
+        pairs.append(("Content-Length", of_head if request.method == "HEAD" else str(size)))
+        self.ended.wait(fault.latency_s)
+        self.client.sendall(_head(answer.status, answer.reason, pairs)[: fault.head_bytes])
+        if fault.head_bytes is not None or not self._pass_body(source, size, fault):
+            return False
+        # Else http.client takes an answer without a body for one that is still being read.
+        answer.close()
+        return not answer.will_close
+
+    def _forwarded(self, request: Request, body: bytes) -> http.client.HTTPResponse:
+        self.server.putrequest(
+            request.method, request.path, skip_host=True, skip_accept_encoding=True
+        )
+        for name, value in request.headers.items():
+            self.server.putheader(name, value)
+        self.server.endheaders(body)
+        return self.server.getresponse()
+
+    def _pass_body(self, source: BinaryIO, size: int, fault: Fault) -> bool:
+        """Pass on a body; return whether it came whole."""
         sent = 0
         while True:
             if fault.call is not None and sent == fault.call_at:
                 fault.call()
             if sent == fault.end_at:
-                self._end(client, fault.end)
+                self._end(fault.end)
                 return False
             if sent == size:
                 return True
-            most = min(_PIECE, size - sent)
-            for mark in (fault.call_at, fault.end_at):
-                if mark is not None and mark > sent:
-                    most = min(most, mark - sent)
+            marks = [mark for mark in (fault.call_at, fault.end_at, size) if mark is not None]
+            most = min(_PIECE, *(mark - sent for mark in marks if mark > sent))
             if fault.rate:
                 most = min(most, max(1, int(fault.rate / 20)))
-            piece = body.read(most)
+            piece = source.read(most)
             if not piece:
                 return False
             if fault.flip_at is not None and sent <= fault.flip_at < sent + len(piece):
-                place = fault.flip_at - sent
-                flipped = bytes([piece[place] ^ 1])
-                piece = piece[:place] + flipped + piece[place + 1 :]
-            client.sendall(piece)
+                changed = bytearray(piece)
+                changed[fault.flip_at - sent] ^= 1
+                piece = bytes(changed)
+            self.client.sendall(piece)
             sent += len(piece)
             if fault.rate:
-                self._ended.wait(len(piece) / fault.rate)
+                self.ended.wait(len(piece) / fault.rate)
 
-    def _end(self, client: socket.socket, how: str) -> None:
+    def _end(self, how: str) -> None:
         if how == "stall":
-            self._ended.wait()
+            self.ended.wait()
         if how == "rst":
             # A reset takes along what is still on its way.
             deadline = time.monotonic() + _END_S
-            while _unacknowledged(client) and time.monotonic() < deadline:
+            while _unacknowledged(self.client) and time.monotonic() < deadline:
                 time.sleep(0.002)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _forwarded(
-    request: Request, body: bytes, server: http.client.HTTPConnection
-) -> http.client.HTTPResponse:
-    server.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
-    for name, value in request.headers.items():
-        server.putheader(name, value)
-    server.endheaders(body)
-    return server.getresponse()
+            linger = struct.pack("ii", 1, 0)
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
 def _unacknowledged(one: socket.socket) -> int:

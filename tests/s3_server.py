@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,7 +131,8 @@ class S3Server:
         # It listens a while before it can store anything.
         while True:
             try:
-                client.create_bucket(Bucket="ready")
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                    client.create_bucket(Bucket="ready")
                 client.put_object(Bucket="ready", Key="x", Body=b"x" * 1000)
                 return
             except (BotoCoreError, ClientError) as exc:

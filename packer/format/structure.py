@@ -53,6 +53,13 @@ RAWFRAMES_VIDEOS = {
 }
 """The videos of task `rawframes`, pictures or flow, to their frame tables."""
 
+FRAME_TABLES = dict.fromkeys(VIDEO_SUFFIXES, "frames.npy") | {
+    video: table
+    for videos, tables in RAWFRAMES_VIDEOS.items()
+    for video, table in zip(videos, tables, strict=True)
+}
+"""The videos of all tasks to their frame tables."""
+
 
 def rawframes_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Check a sample of task `rawframes`."""

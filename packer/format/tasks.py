@@ -6,6 +6,7 @@ A task is what one split holds. Its table is closed: a part name that is not in 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from clipshards.packer.format.errors import FormatError
@@ -32,6 +33,8 @@ from clipshards.packer.format.structure import (
     video_faults,
 )
 from clipshards.packer.format.video import VIDEO_SUFFIXES
+
+NO_MEDIA: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +89,22 @@ class Task:
             return self.about.decode(data, where=where)
         return PART_KINDS[part].decode(data, where=where)
 
-    def decode_all(self, parts: Mapping[str, bytes], *, where: str) -> dict[str, Any]:
+    def decode_all(
+        self, parts: Mapping[str, bytes], *, where: str, media: Mapping[str, Any] = NO_MEDIA
+    ) -> dict[str, Any]:
         """Return the values of all parts of one sample, checked against each other.
+
+        Args:
+            parts: Part name to bytes.
+            where: Shard and key, for errors.
+            media: Videos that are not bytes but have a length, taken as they are.
 
         Raises:
             FormatError: A part breaks the format, or does not fit the others.
         """
         values = {
             part: self.decode(part, data, where=f"{where}.{part}") for part, data in parts.items()
-        }
+        } | dict(media)
         for part, fault in self.faults(values):
             raise FormatError(f"{where}.{part}: {fault}")
         return values

@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.frame_table import OFFSET, RANK, SIZE, FrameTable
 from clipshards.packer.format.video import VideoInfo
+from clipshards.packer.frames.packets import Part
 from clipshards.packer.frames.plan import Packets, picture_packets, plan_runs
 
 Pixels = npt.NDArray[np.uint8]
@@ -106,12 +107,12 @@ _per_thread = _PerThread()
 
 
 def decode_frames(
-    part: bytes, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
+    part: Part, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
 ) -> Pixels:
     """Return chosen frames of a video part.
 
     Args:
-        part: The bytes of the part.
+        part: The bytes of the part; with a table, the packets that the frames need.
         frames: Frame numbers in display order, shape (T,), any order, duplicates allowed.
         info: The part's description in `json`.
         table: The part's frame table; empty for a decode from the start.
@@ -123,6 +124,7 @@ def decode_frames(
         DecodeError: A number lies outside the video, or the bytes do not give the frame.
     """
     if not len(table):
+        assert isinstance(part, bytes)
         return _decode_sequentially(part, frames)
     _check_range(frames, int(table[:, RANK].max()) + 1)
     slots = _slots_of(picture_packets(table)[frames])
@@ -134,7 +136,7 @@ def decode_frames(
 
 
 def iter_pictures(
-    part: bytes, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
+    part: Part, frames: npt.NDArray[np.integer], *, info: VideoInfo, table: FrameTable
 ) -> Iterator[tuple[int, Pixels]]:
     """Yield (packet number, pixels) for each of `frames` once, as the decoder gives them.
 
@@ -169,7 +171,7 @@ def iter_pictures(
         idle.popitem(last=False)
 
 
-def _is_as_new(info: VideoInfo, part: bytes, fed: FrameTable) -> bool:
+def _is_as_new(info: VideoInfo, part: Part, fed: FrameTable) -> bool:
     """Return whether a flushed decoder that was fed these packets is as good as a new one.
 
     Only H.264 is worth the question: a new decoder costs a tenth of a small video's time
@@ -177,7 +179,7 @@ def _is_as_new(info: VideoInfo, part: bytes, fed: FrameTable) -> bool:
     its Huffman tables, for pictures that come without their own.
     """
     return info.codec == "h264" and all(
-        oldest_x264(part, offset, offset + size) > LAST_MENDED_X264
+        oldest_x264(part[offset : offset + size], 0, size) > LAST_MENDED_X264
         for offset, size in fed[:, (OFFSET, SIZE)].tolist()
     )
 
@@ -273,7 +275,7 @@ class _Batch:
 
 
 def _decode_packets(
-    part: bytes, feed: Packets, info: VideoInfo, table: FrameTable, context: VideoCodecContext
+    part: Part, feed: Packets, info: VideoInfo, table: FrameTable, context: VideoCodecContext
 ) -> Iterator[VideoFrame]:
     """Yield the pictures of one run; each carries its packet's number as `pts`."""
     # A flush may have reset what the decoder had learned of the reordering.

@@ -48,6 +48,19 @@ def entry_packets(table: FrameTable, packets: Packets) -> Packets:
     return np.where(place >= 0, points[place], -1)
 
 
+def needed_packets(table: FrameTable, frames: npt.NDArray[np.integer], *, stills: bool) -> Packets:
+    """Return the packets that give `frames`, each once, ascending.
+
+    Args:
+        table: A frame table that is not empty.
+        frames: Frame numbers in display order, within it.
+        stills: Each packet is a picture that needs no other.
+    """
+    if stills:
+        return np.unique(picture_packets(table)[frames])
+    return np.concatenate([run.feed for run in plan_runs(table, frames)])
+
+
 def plan_runs(table: FrameTable, frames: npt.NDArray[np.integer]) -> Iterator[Run]:
     """Yield the runs that give `frames`, each picture once, in the order of the packets.
 

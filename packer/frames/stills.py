@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.frame_table import OFFSET, SIZE, FrameTable
+from clipshards.packer.frames.packets import Part
 from clipshards.packer.frames.plan import picture_packets
 
 Pixels = npt.NDArray[np.uint8]
@@ -261,12 +262,12 @@ def split_stills(part: bytes, table: FrameTable) -> list[bytes]:
 
 
 def decode_stills(
-    part: bytes, frames: npt.NDArray[np.integer], *, table: FrameTable, gray: bool = False
+    part: Part, frames: npt.NDArray[np.integer], *, table: FrameTable, gray: bool = False
 ) -> Pixels:
     """Return chosen frames of a part that is made of JPEG or PNG files.
 
     Args:
-        part: The bytes of the part.
+        part: The bytes of the part, or the packets of the frames.
         frames: Frame numbers, shape (T,), any order; duplicates are decoded once.
         table: The part's frame table.
         gray: One channel, as flow is read, instead of three.
@@ -303,7 +304,7 @@ def decode_stills(
     return clip
 
 
-def _payload(part: bytes, table: FrameTable, packet: int) -> bytes:
+def _payload(part: Part, table: FrameTable, packet: int) -> bytes:
     offset, size = int(table[packet, OFFSET]), int(table[packet, SIZE])
     payload = part[offset : offset + size]
     if offset < 0 or not size or len(payload) != size:

@@ -1,6 +1,7 @@
 """What a storage is, whatever stands behind it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Protocol
@@ -34,17 +35,14 @@ class Storage(Protocol):
         object first read from it is read as it was, or raises StorageError.
         """
 
-    def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
-        """Begin `read` where it is far; return what waits for it, and gives or raises the same.
-
-        It may be called several times.
-        """
+    def begin_read(self, name: str, offset: int, size: int) -> Future[bytes]:
+        """Begin `read`; return what will give or raise the same."""
 
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
-        """Yield the whole file from front to back, `size` bytes at a time, less at the end."""
+        """Yield the whole file from front to back, `size` bytes at a time at most."""
 
     def size(self, name: str) -> int | None:
         """Return the file's size in bytes, None if there is no such file."""

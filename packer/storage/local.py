@@ -6,9 +6,9 @@ import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,14 @@ class LocalStorage:
             raise self._error(name, exc) from exc
         return data
 
-    def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
-        """See `Storage`: a disk is near, and read when the bytes are wanted."""
-        return partial(self.read, name, offset, size)
+    def begin_read(self, name: str, offset: int, size: int) -> Future[bytes]:
+        """See `Storage`: a disk is near, and is read at once."""
+        future: Future[bytes] = Future()
+        try:
+            future.set_result(self.read(name, offset, size))
+        except Exception as exc:  # noqa: BLE001 (raised where the result is taken)
+            future.set_exception(exc)
+        return future
 
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""

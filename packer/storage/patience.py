@@ -12,8 +12,9 @@ _DEFAULT_S = 120.0
 _FIRST_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
-# A body that comes slower than this is not worth waiting for.
-_SLOWEST = 16 * 2**10
+
+SLOWEST = 16 * 2**10
+"""Bytes a second; a body that comes more slowly is not worth waiting for."""
 
 
 def patience_s() -> float:
@@ -44,7 +45,10 @@ class Patience:
         self._started = time.monotonic()
         self._seconds = patience_s() if reached else min(patience_s(), _FIRST_S)
         self._pause_s = _FIRST_PAUSE_S
+        self._got = 0
         self.tries = 1
+        self.renewed = False
+        """Whether the credentials were read anew."""
 
     @property
     def waited_s(self) -> float:
@@ -57,9 +61,11 @@ class Patience:
         Args:
             got: Bytes that came so far: while they keep coming, the end is put off.
         """
-        left = self._seconds + got / _SLOWEST - self.waited_s
+        left = self._seconds + got / SLOWEST - self.waited_s
         if left <= 0:
             return False
+        if got > self._got:
+            self._got, self._pause_s = got, _FIRST_PAUSE_S
         # Not all clients of a store that was away should come back at one moment.
         time.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)

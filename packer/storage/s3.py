@@ -1,6 +1,7 @@
 """A bucket, or a prefix in one, as storage: conditional writes, resumed reads of one version."""
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -9,13 +10,13 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import StorageError
+from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage.base import NOTHING, Write
 from clipshards.packer.storage.names import checked_name
 from clipshards.packer.storage.s3_client import S3Process, split_url
-from clipshards.packer.storage.s3_errors import status_of, words_for
+from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
 from clipshards.packer.storage.s3_get import ObjectReader
-from clipshards.packer.storage.s3_put import CUT_SHORT, Upload, checksum_text
+from clipshards.packer.storage.s3_put import Upload, checksum_text
 
 _MOST_REMOVED = 1000
 
@@ -44,6 +45,7 @@ class S3Storage:
         self.url = f"s3://{self._bucket}/{prefix}".rstrip("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self._reached = reached
+        self._bucket_is_there = False
         self._process: S3Process | None = None
         # Versions that were read from: every later byte must be of the same.
         self._etags: dict[str, str] = {}
@@ -63,9 +65,9 @@ class S3Storage:
             self._etags[name] = reader.etag
         return data
 
-    def begin_read(self, name: str, offset: int, size: int) -> Callable[[], bytes]:
+    def begin_read(self, name: str, offset: int, size: int) -> Future[bytes]:
         """See `Storage`."""
-        return self._here().threads.submit(partial(self.read, name, offset, size)).result
+        return self._here().threads.submit(partial(self.read, name, offset, size))
 
     def read_all(self, name: str) -> bytes:
         """Return the whole object."""
@@ -210,9 +212,19 @@ class S3Storage:
         return self._asked(name, request, expected=expected)
 
     def _head(self, name: str) -> Any:
-        return self._asked(
-            name, lambda client, target: client.head_object(**target), expected=(404,)
-        )
+        def request(client: Any, target: Mapping[str, str]) -> Any:
+            answer = client.head_object(**target)
+            if not answer.get("ETag"):
+                raise ProtocolError(CUT_SHORT)
+            return answer
+
+        found = self._asked(name, request, expected=(404,))
+        if found is None and not self._bucket_is_there:
+            # The answer to a HEAD does not say that it is the bucket that is missing.
+            look = {"Prefix": self._prefix, "MaxKeys": 1}
+            self._asked(None, lambda client, of: client.list_objects_v2(**_bucket(of), **look))
+        self._bucket_is_there = True
+        return found
 
     def _pages(self, folder: str | None, prefix: str, *, delimiter: str = "/") -> Iterator[Any]:
         """Yield the answers that list what stands below a prefix."""
@@ -252,7 +264,8 @@ class S3Storage:
         except ClientError as exc:
             if status_of(exc) in expected:
                 return None
-            raise StorageError(f"{self._where(name)}: {words_for(exc)}") from exc
+            kind = NotFoundError if code_of(exc) == "NoSuchBucket" else StorageError
+            raise kind(f"{self._where(name)}: {words_for(exc)}") from exc
 
     def _here(self) -> S3Process:
         """Return what this process talks to the store with."""

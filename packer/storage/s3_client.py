@@ -1,8 +1,10 @@
 """The S3 clients of one process: settings, credentials, and how trouble is met."""
 
+import io
 import os
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,10 +18,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
+from urllib3 import HTTPResponse
+from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage.patience import Patience
 from clipshards.packer.storage.s3_errors import (
+    CUT_SHORT,
     TROUBLES,
     Answer,
     is_expired,
@@ -29,7 +34,7 @@ from clipshards.packer.storage.s3_errors import (
 from clipshards.packer.storage.threads import Threads
 
 _CONNECT_S = 10.0
-_READ_S = 20.0
+READ_S = 20.0
 _CONNECTIONS = 128
 _YES = ("1", "true", "yes", "on")
 
@@ -68,7 +73,7 @@ class S3Process:
             # Retries are ours: those of boto3 end after a second, or not at all within a body.
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=_CONNECT_S,
-            read_timeout=_READ_S,
+            read_timeout=READ_S,
             max_pool_connections=_CONNECTIONS,
             signature_version=UNSIGNED if self._unsigned else "s3v4",
             # Checksums are ours, computed as the bytes come by.
@@ -78,13 +83,15 @@ class S3Process:
         )
         try:
             self._session = botocore.session.Session()
+            self._session.register_component("data_loader", _descriptions())
             boto = boto3.session.Session(botocore_session=self._session)
             self.client = boto.client("s3", config=config)
+            self.client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
             endpoint = self.client.meta.endpoint_url
             self._http = URLLib3Session(
                 verify=self._session.get_config_variable("ca_bundle") or True,
                 proxies=get_environ_proxies(endpoint),
-                timeout=(_CONNECT_S, _READ_S),
+                timeout=(_CONNECT_S, READ_S),
                 max_pool_connections=_CONNECTIONS,
             )
         except (BotoCoreError, ValueError) as exc:
@@ -110,6 +117,8 @@ class S3Process:
         while True:
             try:
                 found = request(self.client)
+                if not _is_whole(found):
+                    raise ProtocolError(CUT_SHORT)
             except TROUBLES as exc:
                 self.met(exc, patience, where=where)
             else:
@@ -123,10 +132,11 @@ class S3Process:
             StorageError: It is not, or the patience is at its end.
             ClientError, Answer: The store refuses what was asked; the caller may know why.
         """
-        if is_expired(trouble) and patience.tries == 1:
+        if is_expired(trouble) and not patience.renewed:
             # Whoever keeps them in a file may have written new ones.
-            self._connect()
+            patience.renewed = True
             patience.tries += 1
+            self._connect()
             return
         if is_passing(trouble):
             if patience.again(got=got):
@@ -134,9 +144,9 @@ class S3Process:
             raise StorageError(
                 f"{where}: {words_for(trouble)}; given up after {patience.tries} tries in "
                 f"{patience.waited_s:.0f} s"
-            ) from trouble
+            ) from None  # its own message may hold what ours must not
         if isinstance(trouble, BotoCoreError):
-            raise StorageError(f"{where}: {words_for(trouble)}") from trouble
+            raise StorageError(f"{where}: {words_for(trouble)}") from None
         self.reached = True
         raise trouble
 
@@ -182,7 +192,32 @@ class S3Process:
         return url
 
 
+@cache
+def _descriptions() -> Any:
+    """Return what reads the descriptions of AWS's services, once: it takes a tenth of a second."""
+    return botocore.session.Session().get_component("data_loader")
+
+
 _URLS_KEPT = 4096
+
+
+def _is_whole(answer: Any) -> bool:
+    """Return whether an answer of botocore has a head that says what its content is."""
+    if not isinstance(answer, dict):
+        return True
+    of_answer = answer["ResponseMetadata"]
+    headers = of_answer["HTTPHeaders"]
+    return of_answer["HTTPStatusCode"] == 204 or bool(
+        {"content-length", "transfer-encoding"} & set(headers)
+    )
+
+
+def _no_answer(request: AWSRequest, **_: object) -> AWSResponse:
+    """Stand in for the HEAD of a bucket by which botocore looks for another region.
+
+    A store that answers it with 301 and without the region would be asked for ever.
+    """
+    return AWSResponse(request.url, 404, {}, HTTPResponse(io.BytesIO(), preload_content=False))
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -195,6 +230,7 @@ def split_url(url: str) -> tuple[str, str]:
     path = url.removeprefix("s3://")
     bucket, _, prefix = path.partition("/")
     prefix = prefix.rstrip("/")
-    if parts.scheme != "s3" or not bucket or "//" in f"/{prefix}/" or "?" in path or "#" in path:
+    odd = "" in prefix.split("/") and prefix != ""
+    if parts.scheme != "s3" or not bucket or odd or "?" in path or "#" in path:
         raise ValueError(f"{url}: expected s3://bucket or s3://bucket/prefix")
     return bucket, prefix

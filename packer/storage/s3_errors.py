@@ -47,6 +47,10 @@ _REMEDIES = {
 } | dict.fromkeys(_EXPIRED, "the credentials have expired; get new ones, and run again")
 
 
+# http.client and botocore take an answer whose head breaks off for one without content.
+CUT_SHORT = "the answer broke off"
+
+
 class Answer(Exception):  # noqa: N818 (an answer, of which some are errors)
     """An answer of S3 to a request of ours that is not what was asked for."""
 
@@ -55,7 +59,8 @@ class Answer(Exception):  # noqa: N818 (an answer, of which some are errors)
         self.status = status
         found = re.search(rb"<Code>([A-Za-z0-9]+)</Code>", body)
         self.code = found[1].decode() if found else ""
-        self.region = region
+        named = re.search(rb"<Region>([a-z0-9-]+)</Region>", body)
+        self.region = region or (named[1].decode() if named else None)
 
 
 TROUBLES: tuple[type[Exception], ...] = (ClientError, BotoCoreError, HTTPError, Answer)
@@ -92,8 +97,9 @@ def is_passing(exc: Exception) -> bool:
 
 
 def is_expired(exc: Exception) -> bool:
-    """Return whether credentials were good once."""
-    return code_of(exc) in _EXPIRED
+    """Return whether credentials were good once, or may have been."""
+    # What is asked for by HEAD is refused without a reason.
+    return code_of(exc) in _EXPIRED or (status_of(exc) == 400 and not code_of(exc))
 
 
 def words_for(exc: Exception) -> str:
@@ -103,8 +109,8 @@ def words_for(exc: Exception) -> str:
     if isinstance(exc, ProfileNotFound | TokenRetrievalError):
         return f"{exc}; look at AWS_PROFILE and ~/.aws"
     status, code = status_of(exc), code_of(exc)
-    if status == 301 or code in _REGION:
-        region = _region_of(exc)
+    region = _region_of(exc)
+    if status == 301 or code in _REGION or (status == 400 and not code and region):
         known = f"it is in {region}: set AWS_REGION={region}" if region else "set AWS_REGION"
         return f"the bucket is in another region; {known}"
     if code in _REMEDIES:
@@ -115,6 +121,8 @@ def words_for(exc: Exception) -> str:
             "the store refuses (403): the credentials are wrong or expired, do not allow this, or "
             "the clock of this machine is wrong"
         )
+    if status == 400 and not code:
+        return "the store refuses (400): the credentials may have expired; get new ones"
     if status == 404:
         return "there is no such file"
     if status:

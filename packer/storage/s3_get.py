@@ -1,17 +1,21 @@
 """Ranges of an object: resumed at the byte where a body breaks, all of one version."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage.patience import Patience
+from clipshards.packer.storage import s3_client
+from clipshards.packer.storage.patience import SLOWEST, Patience
 from clipshards.packer.storage.s3_client import S3Process
-from clipshards.packer.storage.s3_errors import TROUBLES, Answer, words_for
+from clipshards.packer.storage.s3_errors import CUT_SHORT, TROUBLES, Answer, words_for
 
 # At most so much of a broken body is asked for again.
 _PIECE = 256 * 2**10
+_OF_WHOLE = ("Content-Length", "ETag")
+_OF_RANGE = (*_OF_WHOLE, "Content-Range")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -40,7 +44,7 @@ class ObjectReader:
         self._stop = stop
 
     def pieces(self, size: int = _PIECE) -> Iterator[bytes]:
-        """Yield the bytes, `size` at a time; they end where the object ends.
+        """Yield the bytes, `size` at a time at most; they end where the object ends.
 
         Raises:
             NotFoundError: There is no such object.
@@ -60,7 +64,8 @@ class ObjectReader:
                 try:
                     self._process.met(exc, patience, where=self._where, got=got)
                 except Answer as final:
-                    kind = NotFoundError if final.code == "NoSuchKey" else StorageError
+                    missing = final.code in ("NoSuchBucket", "NoSuchKey")
+                    kind = NotFoundError if missing else StorageError
                     raise kind(f"{self._where}: {words_for(final)}") from None
 
     def _once(self, size: int) -> Iterator[bytes]:
@@ -77,18 +82,26 @@ class ObjectReader:
         answer = self._process.get(self._key, headers, where=self._where)
         body = answer.raw
         try:
+            expected = _OF_WHOLE if answer.status_code == 200 else _OF_RANGE
+            if not all(name in answer.headers for name in expected):
+                raise ProtocolError(CUT_SHORT)
             etag = answer.headers.get("ETag", "")
             if self.etag not in ("", etag):
                 raise StorageError(_changed(self._where))
             self.etag = etag
             left = self._announced(answer.status_code, answer.headers)
+            started, begin = time.monotonic(), self._place
             while left:
-                piece = body.read(min(left, size))
+                # One system call: what trickles in is looked at as it comes.
+                piece = body.read1(min(left, size))
                 if not piece:
                     raise ProtocolError(f"the body ended {left} bytes early")
                 self._place += len(piece)
                 left -= len(piece)
                 yield piece
+                took = time.monotonic() - started
+                if left and took > s3_client.READ_S + (self._place - begin) / SLOWEST:
+                    raise ProtocolError(f"{self._place - begin} bytes came in {took:.0f} s")
         except BaseException:
             body.close()
             raise

@@ -14,15 +14,15 @@ from urllib3.exceptions import ProtocolError
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DatasetError, StorageError
 from clipshards.packer.storage.s3_client import S3Process
-from clipshards.packer.storage.s3_errors import code_of, status_of, words_for
+from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
 
 _PART = 16 * 2**20
 _MOST_PARTS = 10_000
 # Parts on the way while the next one is filled.
 _UNDER_WAY = 2
 _TAKEN = (409, 412)
-# botocore takes an answer whose head breaks off for one without content.
-CUT_SHORT = "the answer broke off"
+# What stores say to the second request that completes an upload.
+_ENDED = ("InvalidPart", "NoSuchUpload")
 
 
 class Upload:
@@ -189,7 +189,7 @@ class Upload:
                 return
             reason = CUT_SHORT
         except ClientError as exc:
-            if status_of(exc) not in _TAKEN and code_of(exc) != "NoSuchUpload":
+            if status_of(exc) not in _TAKEN and code_of(exc) not in _ENDED:
                 raise StorageError(f"{self._where}: {words_for(exc)}") from exc
             reason = words_for(exc)
         if not self._stands(reason):

@@ -3,6 +3,7 @@
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -11,40 +12,62 @@ _PER_PROCESSOR = 8
 _LEAST, _MOST = 16, 128
 
 
+_Task = tuple["Future[bytes]", Callable[[], bytes]]
+
+
 class Threads:
-    """As many threads as are busy, up to a limit; they never keep the process from ending."""
+    """As many threads as are busy, up to a limit; they end with this object.
+
+    They never keep the process from ending.
+    """
 
     def __init__(self) -> None:
         self._limit = min(max(_LEAST, _PER_PROCESSOR * len(os.sched_getaffinity(0))), _MOST)
-        self._tasks: queue.SimpleQueue[tuple[Future[bytes], Callable[[], bytes]]]
-        self._tasks = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._started = 0
-        self._idle = 0
+        # What the threads hold: not this object, which would then never go.
+        self._shared = _Shared()
+        weakref.finalize(self, self._shared.end).atexit = False
 
     def submit(self, work: Callable[[], bytes]) -> "Future[bytes]":
         """Return what `work` will return, once there is a thread for it."""
+        shared = self._shared
         future: Future[bytes] = Future()
-        with self._lock:
-            if self._idle <= 0 and self._started < self._limit:
-                self._started += 1
-                name = f"clipshards-storage-{self._started}"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
+        with shared.lock:
+            if shared.idle <= 0 and shared.started < self._limit:
+                shared.started += 1
+                name = f"clipshards-storage-{shared.started}"
+                threading.Thread(target=shared.run, name=name, daemon=True).start()
             else:
                 # Below 0: tasks that the first thread to be done takes.
-                self._idle -= 1
-        self._tasks.put((future, work))
+                shared.idle -= 1
+        shared.tasks.put((future, work))
         return future
 
-    def _run(self) -> None:
-        while True:
-            future, work = self._tasks.get()
+
+class _Shared:
+    """The tasks, and the threads that take them."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.started = 0
+        self.idle = 0
+
+    def run(self) -> None:
+        """Do tasks, one after the other."""
+        while (task := self.tasks.get()) is not None:
+            future, work = task
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
                 except BaseException as exc:  # noqa: BLE001 (raised where the result is taken)
                     future.set_exception(exc)
             # An idle thread keeps no bytes in memory.
-            del future, work
-            with self._lock:
-                self._idle += 1
+            del task, future, work
+            with self.lock:
+                self.idle += 1
+
+    def end(self) -> None:
+        """Let all threads end behind the tasks that wait; called by any of them too."""
+        # Without the lock: nobody submits any more, and a thread that holds it may call this.
+        for _ in range(self.started):
+            self.tasks.put(None)

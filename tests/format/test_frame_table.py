@@ -146,9 +146,7 @@ def test_a_first_packet_without_random_access_is_refused() -> None:
     ids=["leading picture", "two leading pictures", "entry without a picture"],
 )
 def test_a_frame_without_an_entry_is_refused(ranks: list[int]) -> None:
-    table = np.array(
-        [[i, 1, RANDOM_ACCESS * (i == 0), rank, 0, 0] for i, rank in enumerate(ranks)]
-    )
+    table = np.array([[i, 1, RANDOM_ACCESS * (i == 0), rank, 0, 0] for i, rank in enumerate(ranks)])
     with pytest.raises(FormatError):
         check_frame_table(table, part_bytes=PART_BYTES, where="x")
 

@@ -211,7 +211,8 @@ def test_wrong_arguments_and_folders_are_refused(place: Path, tmp_path: Path) ->
 
 def test_threads_workers_and_processes_share_one_cache(place: Path, tmp_path: Path) -> None:
     plain = epoch(open_dataset(place))
-    for way in ({"threads": 3}, {"workers": 2}):
+    ways: list[Any] = [{"threads": 3}, {"workers": 2}]
+    for way in ways:
         cache = tmp_path / next(iter(way))
         split = open_dataset(place, cache_dir=cache)
         loader = ShardDataset(split, batch_size=8).loader(**way)

@@ -455,12 +455,12 @@ def sample(**changes: Any) -> Sample:
             "expected int64 of shape",
         ),
         (
-            {"parts": {"frames.npy": encode_npy(np.array([[0, 9, 1, 0, 0]]))}},
+            {"parts": {"frames.npy": encode_npy(np.array([[0, 9, 1, 0, 0, 0]]))}},
             "frames.npy",
             "outside the part",
         ),
         (
-            {"parts": {"frames.npy": encode_npy(np.array([[0, 5, 1, 0, 0]]))}},
+            {"parts": {"frames.npy": encode_npy(np.array([[0, 5, 1, 0, 0, 0]]))}},
             "frames.npy",
             "the json says that no frame table was made",
         ),

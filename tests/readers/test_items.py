@@ -211,7 +211,7 @@ def test_an_undecodable_video_is_named(craft: Callable[..., Path], info: dict[st
 
 
 def test_a_table_that_leads_out_of_the_video_is_named(craft: Callable[..., Path]) -> None:
-    table = np.array([[0, 10_000, 1, 0, 0]], dtype=np.int64)
+    table = np.array([[0, 10_000, 1, 0, 0, 0]], dtype=np.int64)
     sample = bad_sample(
         **{"frames.npy": encode_npy(table)}, info={"frames": 1, "frame_table": "decode"}
     )

@@ -286,7 +286,7 @@ def test_an_interrupted_run_is_told_how_to_go_on(
 @pytest.mark.parametrize(
     ("location", "says"),
     [
-        ("s3://bucket/set", "s3://bucket/set: expected a local folder; object storage"),
+        ("gs://bucket/set", "gs://bucket/set: expected a folder or s3://bucket/prefix"),
         ("{tmp}/file", "{tmp}/file: this is a file, expected the folder of a data set"),
     ],
     ids=["address", "file"],

@@ -1,0 +1,188 @@
+"""Of long videos only the packets that clips need are read: the same pixels, each one checked."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipshards.packer.annotations.video_list import VideoList
+from clipshards.packer.format.checksums import crc32c
+from clipshards.packer.format.errors import CorruptShardError, StorageError
+from clipshards.packer.frames import scan
+from clipshards.packer.media.synthetic import write_video
+from clipshards.packer.packing import pack
+from clipshards.packer.storage.local import LocalStorage
+from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, fetch, open_dataset
+from clipshards.readers.integrity import verify
+from clipshards.readers.split import Split
+
+CLIPS: dict[str, Clip] = {"sparse": UniformClip(3), "dense": DenseClip(4, stride=2)}
+
+
+class Far(LocalStorage):
+    """A folder that is treated as if it were far, and counts what is read of it."""
+
+    far = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.bytes = 0
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        self.bytes += size
+        return super().read(name, offset, size)
+
+
+class Near(Far):
+    far = False
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of videos with a group of pictures every 12 frames."""
+    folder = tmp_path_factory.mktemp("long")
+    lines = []
+    for number in range(6):
+        write_video(
+            folder / f"{number}.mp4", frames=150 + number, width=160, height=120, seed=number
+        )
+        lines.append(f"{number}.mp4 {number % 3}\n")
+    (folder / "list.txt").write_text("".join(lines))
+    pack(
+        VideoList(folder / "list.txt"),
+        folder / "set",
+        split="train",
+        media_root=folder,
+        shard_size=100_000,
+    )
+    return folder / "set"
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let small videos count as long, and ranges as worth a request."""
+    for name in ("_NEAR", "_FAR"):
+        joining = getattr(fetch, name)
+        monkeypatch.setattr(fetch, name, joining._replace(long=1000, gap=256))
+
+
+def epoch(split: Split, clip: Any, **options: Any) -> list[dict[str, Any]]:
+    return list(ShardDataset(split, batch_size=2, clip=clip, seed=5, **options))
+
+
+def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(a["frames"], b["frames"]) and a["key"] == b["key"]
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", [Near, Far])
+@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.usefixtures("short")
+def test_clips_are_the_same_and_less_is_read(place: Path, name: str, kind: type[Far]) -> None:
+    clip = CLIPS[name]
+    whole = open_dataset(place)
+    whole.storage = Near(str(place))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fetch, "_NEAR", fetch._NEAR._replace(long=2**40))
+        expected = epoch(whole, clip)
+    split = open_dataset(place)
+    split.storage = kind(str(place))
+    assert same(epoch(split, clip), expected)
+    assert split.storage.bytes < 0.7 * whole.storage.bytes
+
+
+@pytest.mark.usefixtures("short")
+def test_without_a_clip_all_is_read(place: Path) -> None:
+    split = open_dataset(place)
+    split.storage = storage = Near(str(place))
+    items = list(ShardDataset(split, batch_size=1))
+    assert storage.bytes > 0.9 * split.manifest.size_bytes / 2
+    assert len(items) == 6
+
+
+@pytest.mark.parametrize("kind", [Near, Far])
+@pytest.mark.usefixtures("short")
+def test_damaged_packet_is_named_or_read_again(place: Path, kind: type[Far]) -> None:
+    class Flipping(kind):  # type: ignore[misc,valid-type]
+        """Alters one byte of each large read, as often as it is told to."""
+
+        times = 0
+
+        def read(self, name: str, offset: int, size: int) -> bytes:
+            data: bytes = super().read(name, offset, size)
+            if size > 400 and offset % 512 and self.times:
+                self.times -= 1
+                return data[:-1] + bytes((data[-1] ^ 1,))
+            return data
+
+    expected = epoch(open_dataset(place), CLIPS["sparse"])
+    split = open_dataset(place)
+    split.storage = storage = Flipping(str(place))
+    storage.times = 2 if storage.far else 0
+    assert same(epoch(split, CLIPS["sparse"]), expected)
+    storage.times = 10**9
+    with pytest.raises(CorruptShardError, match=r"train-\d+\.mp4: .* are not what was packed"):
+        epoch(split, CLIPS["sparse"])
+
+
+@pytest.mark.usefixtures("short")
+def test_storage_that_fails_in_the_second_stage_says_so(place: Path) -> None:
+    class Failing(Far):
+        fails = False
+
+        def read(self, name: str, offset: int, size: int) -> bytes:
+            if self.fails and offset % 512:
+                raise StorageError(f"{name}: gone")
+            return super().read(name, offset, size)
+
+    split = open_dataset(place)
+    split.storage = storage = Failing(str(place))
+    epoch(split, CLIPS["sparse"])
+    storage.fails = True
+    with pytest.raises(StorageError, match="gone"):
+        epoch(split, CLIPS["sparse"])
+
+
+@pytest.mark.parametrize("way", [{"threads": 0}, {"threads": 2}, {"workers": 2}])
+@pytest.mark.usefixtures("short")
+def test_every_way_to_make_batches_reads_them(place: Path, way: Any) -> None:
+    expected = epoch(open_dataset(place), CLIPS["dense"])
+    split = open_dataset(place)
+    split.storage = Far(str(place))
+    loader = ShardDataset(split, batch_size=2, clip=CLIPS["dense"], seed=5).loader(**way)
+    for _ in range(2):
+        loader.dataset.set_epoch(0)
+        assert same(list(loader), expected)
+    loader.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_what_the_cache_is_to_have_is_read_whole(place: Path, tmp_path: Path) -> None:
+    expected = epoch(open_dataset(place), CLIPS["sparse"])
+    split = open_dataset(place, cache_dir=tmp_path)
+    split.storage = storage = Far(str(place))
+    assert same(epoch(split, CLIPS["sparse"]), expected)
+    storage.bytes = 0
+    epoch(split, CLIPS["dense"])
+    assert storage.bytes == 0
+
+
+def test_verify_names_a_packet_whose_checksum_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "a.mp4", frames=9, width=64, height=48)
+    (tmp_path / "list.txt").write_text("a.mp4 0\n")
+    wrong = {"size": -1}
+    monkeypatch.setattr(scan, "crc32c", lambda data: crc32c(data) ^ (len(data) == wrong["size"]))
+    clean = pack(VideoList(tmp_path / "list.txt"), tmp_path / "a", split="a", media_root=tmp_path)
+    assert not list(verify(tmp_path / "a").findings)
+    split = open_dataset(tmp_path / "a")
+    wrong["size"] = int(np.load(io.BytesIO(split.read_sample(0, 0).parts["frames.npy"]))[4, 1])
+    pack(VideoList(tmp_path / "list.txt"), tmp_path / "b", split="a", media_root=tmp_path)
+    (finding,) = verify(tmp_path / "b").findings
+    assert (finding.part, clean.packed) == ("frames.npy", 1)
+    assert "its checksum is another one" in finding.message
