@@ -17,7 +17,8 @@ from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
 from clipshards.readers.clips import Choose, Clip, FrameNumbers, all_frames
 from clipshards.readers.draws import draw_substitute, draw_uniform
-from clipshards.readers.fetch import Fetch, Needed, RawSample
+from clipshards.readers.fetch import Fetch, RawSample
+from clipshards.readers.long_videos import Needed
 from clipshards.readers.order import check_seed
 from clipshards.readers.rawframes import decode_rawframes_item
 from clipshards.readers.shown import Shown, needed_rows, shows_clips

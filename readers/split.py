@@ -25,8 +25,11 @@ from clipshards.packer.format.names import (
 from clipshards.packer.format.rejects import RejectRow, decode_rejects
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.byte_ranges import difference
 from clipshards.readers.cache import SplitCache, open_cache
-from clipshards.readers.fetch import Columns, Fetch, Needed, RawSample, difference
+from clipshards.readers.columns import Columns
+from clipshards.readers.fetch import Fetch, RawSample
+from clipshards.readers.long_videos import Needed
 from clipshards.readers.order import WINDOW_SHARDS, forget
 
 # Of two windows of the reading order: a batch can reach into the next one.

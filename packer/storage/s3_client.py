@@ -202,14 +202,20 @@ _URLS_KEPT = 4096
 
 
 def _is_whole(answer: Any) -> bool:
-    """Return whether an answer of botocore has a head that says what its content is."""
+    """Return whether an answer of botocore has a head that did not break off."""
     if not isinstance(answer, dict):
         return True
     of_answer = answer["ResponseMetadata"]
     headers = of_answer["HTTPHeaders"]
-    return of_answer["HTTPStatusCode"] == 204 or bool(
-        {"content-length", "transfer-encoding"} & set(headers)
+    says_length = "content-length" in headers or "transfer-encoding" in headers
+    return (of_answer["HTTPStatusCode"] == 204 or says_length) and is_whole_etag(
+        headers.get("etag", '""')
     )
+
+
+def is_whole_etag(etag: str) -> bool:
+    """Return whether an ETag, which stands in quotes, did not break off."""
+    return len(etag) >= 2 and etag[0] == etag[-1] == '"'
 
 
 def _no_answer(request: AWSRequest, **_: object) -> AWSResponse:

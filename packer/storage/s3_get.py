@@ -9,7 +9,7 @@ from urllib3.exceptions import ProtocolError
 from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage import s3_client
 from clipshards.packer.storage.patience import SLOWEST, Patience
-from clipshards.packer.storage.s3_client import S3Process
+from clipshards.packer.storage.s3_client import S3Process, is_whole_etag
 from clipshards.packer.storage.s3_errors import CUT_SHORT, TROUBLES, Answer, words_for
 
 # At most so much of a broken body is asked for again.
@@ -83,9 +83,9 @@ class ObjectReader:
         body = answer.raw
         try:
             expected = _OF_WHOLE if answer.status_code == 200 else _OF_RANGE
-            if not all(name in answer.headers for name in expected):
-                raise ProtocolError(CUT_SHORT)
             etag = answer.headers.get("ETag", "")
+            if not all(name in answer.headers for name in expected) or not is_whole_etag(etag):
+                raise ProtocolError(CUT_SHORT)
             if self.etag not in ("", etag):
                 raise StorageError(_changed(self._where))
             self.etag = etag

@@ -164,9 +164,9 @@ class Upload:
             )
             if not answer.get("ETag"):
                 raise ProtocolError(CUT_SHORT)
-            return answer["ETag"]
+            return answer
 
-        entry["ETag"] = self._refusing(request)
+        entry["ETag"] = self._refusing(request)["ETag"]
         return b""
 
     def _wait(self, most: int) -> None:

@@ -14,7 +14,7 @@ from clipshards.packer.frames import scan
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.storage.local import LocalStorage
-from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, fetch, open_dataset
+from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, byte_ranges, open_dataset
 from clipshards.readers.integrity import verify
 from clipshards.readers.split import Split
 
@@ -63,9 +63,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let small videos count as long, and ranges as worth a request."""
-    for name in ("_NEAR", "_FAR"):
-        joining = getattr(fetch, name)
-        monkeypatch.setattr(fetch, name, joining._replace(long=1000, gap=256))
+    for name in ("NEAR", "FAR"):
+        joining = getattr(byte_ranges, name)
+        monkeypatch.setattr(byte_ranges, name, joining._replace(long=1000, gap=256))
 
 
 def epoch(split: Split, clip: Any, **options: Any) -> list[dict[str, Any]]:
@@ -87,7 +87,7 @@ def test_clips_are_the_same_and_less_is_read(place: Path, name: str, kind: type[
     whole = open_dataset(place)
     whole.storage = Near(str(place))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch, "_NEAR", fetch._NEAR._replace(long=2**40))
+        patch.setattr(byte_ranges, "NEAR", byte_ranges.NEAR._replace(long=2**40))
         expected = epoch(whole, clip)
     split = open_dataset(place)
     split.storage = kind(str(place))

@@ -36,7 +36,7 @@ def sample(name: str, *, items: int = 1) -> Sample:
         stretches=(stretch,) * items,
         video=VideoInfo(codec="mjpeg", frames=1, frame_table="decode"),
     )
-    table = np.array([[0, len(name), RANDOM_ACCESS, 0, 0]])
+    table = np.array([[0, len(name), RANDOM_ACCESS, 0, 0, crc32c(name.encode())]])
     return make_sample("rawframes", about, {"frames.npy": table, "mp4": name.encode()})
 
 
