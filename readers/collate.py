@@ -168,7 +168,13 @@ def _collate(
     if _all_of(kinds, str):
         return values
     if not _all_of(kinds, np.ndarray):
-        return default_collate(values)
+        try:
+            return default_collate(values)
+        except (TypeError, RuntimeError) as exc:
+            raise type(exc)(
+                f"{name!r} of {_called(items, 0)} and others cannot be made one: {exc}; bring them "
+                "to tensors of one shape by transform=, or pass a collate= of your own"
+            ) from exc
     return _stack(name, values, items) if longest is None else _fill(name, values, items, longest)
 
 

@@ -1,5 +1,6 @@
 """Where the iteration of a data set begins, stands and goes on, in this process and its workers."""
 
+import logging
 import operator
 import os
 from typing import Any, SupportsIndex
@@ -9,6 +10,8 @@ from torch.utils.data import get_worker_info
 
 from clipshards.packer.format.errors import StateError
 from clipshards.readers.checkpoint import MAX_EPOCHS, Resume
+
+_LOG = logging.getLogger("clipshards")
 
 
 class SharedPlace:
@@ -49,6 +52,8 @@ class Cursor:
         self._shared = SharedPlace()
         self._iterated_by = 0
         self._own: Resume | None = None
+        self._loaded: tuple[int, int] | None = None
+        """Where a loaded state goes on, until an iteration or another epoch takes it up."""
 
     def set_epoch(self, epoch: SupportsIndex) -> None:
         """Let the next iteration give an epoch; in its midst, if it is to go on there.
@@ -57,7 +62,14 @@ class Cursor:
             ValueError: Not in [0, 2**31).
         """
         number = checked_epoch(epoch)
-        self.next = None
+        if self._loaded is not None and number < self._loaded[0]:
+            _LOG.warning(
+                "epoch %d is set, so the state that was loaded is given up (epoch %d, batch %d); "
+                "to go on there, count epochs from dataset.epoch on",
+                number,
+                *self._loaded,
+            )
+        self.next = self._loaded = None
         if number != self.begin[0]:
             self.go_to(number, 0)
 
@@ -68,7 +80,7 @@ class Cursor:
 
     def resume(self, resume: Resume) -> None:
         """Let the next iteration go on where another run stood."""
-        self.next = None
+        self.next, self._loaded = None, (resume.epoch, resume.batch)
         if resume.workers:
             self._own = resume
         else:
@@ -81,6 +93,7 @@ class Cursor:
             StateError: It was to go on as one of another number of workers.
         """
         worker = get_worker_info()
+        self._loaded = None
         if worker is None:
             epoch, batch = self.begin
             self.go_to(epoch, 0)

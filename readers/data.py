@@ -1,6 +1,7 @@
 """PyTorch data sets over a split: batches in a fixed order, or single items by number."""
 
 import itertools
+import logging
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,8 @@ from clipshards.readers.mmengine_order import MmengineEpochs
 from clipshards.readers.order import ORDER_VERSION, check_seed
 from clipshards.readers.ranks import OwnRanks
 from clipshards.readers.split import Split
+
+_LOG = logging.getLogger("clipshards")
 
 
 class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
@@ -118,6 +121,12 @@ class ShardDataset(WithEpochs, IterableDataset[dict[str, Any]]):
                 longest_run=longest_run(global_batch),
             )
         self._batches = Batches(epochs, global_batch, tail, in_turn=same_order)
+        if self._batches.count == 0 and epochs.length:
+            _LOG.warning(
+                "tail 'drop' leaves nothing: an epoch has %d items, a global batch %d",
+                epochs.length,
+                global_batch,
+            )
         self._maker = BatchMaker(
             self.source,
             self._batches,

@@ -98,7 +98,8 @@ class ItemReader:
                 bytes that were read, or shared among items. Without a transform only.
         """
         check_opened(split)
-        if clip is not None and not isinstance(clip, Clip):
+        # A class has the names of a Clip's members, too.
+        if clip is not None and (isinstance(clip, type) or not isinstance(clip, Clip)):
             raise TypeError(f"clip: expected a Clip such as UniformClip, got {clip!r}")
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error {on_error!r}: expected one of {get_args(OnError)}")
@@ -189,10 +190,22 @@ class ItemReader:
                         raise
                     found = self._substitute(item, number, exc, tally)
                     tally.replaced.append(tally.items + nth)
-                yield found if self._transform is None else self._transform(found)
+                yield found if self._transform is None else self._transformed(found)
         finally:
             tally.items += len(reading.items)
             tally.add(reading.fetch)
+
+    def _transformed(self, found: dict[str, Any]) -> dict[str, Any]:
+        assert self._transform is not None
+        key = found["key"]
+        try:
+            made: Any = self._transform(found)
+            if not isinstance(made, dict):
+                raise TypeError(f"transform returned {type(made).__name__}, expected a dict")
+        except Exception as exc:
+            exc.add_note(f"in transform, given {key} of {self.split!r}")
+            raise
+        return made
 
     def _places(self, items: Sequence[int]) -> tuple[dict[int, Place], dict[int, DatasetError]]:
         """Return where items stand, and why that cannot be told where an index is damaged."""

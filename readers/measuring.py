@@ -58,7 +58,7 @@ class Measurement:
         more = (
             "media nearer to the machine would help"
             if limit == "storage"
-            else "fewer frames, a cheaper transform or an encode recipe would help"
+            else "fewer frames, a cheaper transform or, of videos, an encode recipe would help"
         )
         return (
             f"the fastest is loader({best.how}), {account.items_per_s:,.1f} items/s, "

@@ -158,6 +158,8 @@ class Concat:
         Args:
             sources: Splits, at least one.
         """
+        if isinstance(sources, Split | Whole | ClassBalanced):
+            raise TypeError(f"expected a list of splits, got {sources!r}")
         self._sources = [_shard_source(source) for source in sources]
         if not self._sources:
             raise ValueError("expected at least one split")

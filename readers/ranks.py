@@ -70,8 +70,13 @@ def find_ranks() -> Ranks:
     if has_process_group():
         return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
     rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if rank is None or world_size is None:
+    if rank is None and world_size in (None, "1"):
         return Ranks(0, 1)
+    if rank is None or world_size is None:
+        raise ValueError(
+            f"RANK={rank!r} WORLD_SIZE={world_size!r}: expected both or neither; set both, or give "
+            "rank= and world_size="
+        )
     if not (rank.isdecimal() and world_size.isdecimal()):
         raise ValueError(f"RANK={rank!r} WORLD_SIZE={world_size!r}: expected numbers")
     return check_ranks(int(rank), int(world_size))

@@ -359,7 +359,9 @@ def _hint(storage: Storage, split: str) -> str:
     if split in unfinished_splits(storage):
         return "; packing has not ended there, give the pack command again"
     names = _finished_splits(storage)
-    return f", there are: {', '.join(names)}" if names else _hint_inside(storage)
+    if names:
+        return f", there are: {', '.join(names)}"
+    return _hint_inside(storage) or "; no folder there holds a data set, is the location right?"
 
 
 def _hint_inside(storage: Storage) -> str:

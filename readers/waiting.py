@@ -48,6 +48,11 @@ class Doings:
     def shown_of(self, maker: int, splits: Sequence[Split]) -> str:
         """Return what a maker that is gone was at."""
         epoch, batch, split, item = self._cell[maker].tolist()
+        if epoch < 0:
+            return (
+                f"maker {maker} ended before it began a batch; where processes do not start by "
+                'fork, the script must guard what it runs by if __name__ == "__main__":'
+            )
         if item == _NOTHING:
             return f"maker {maker} had read nothing of batch {batch} of epoch {epoch}"
         return (

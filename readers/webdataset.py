@@ -26,7 +26,7 @@ from clipshards.readers.checkpoint import make_state, read_state
 from clipshards.readers.cursor import WithEpochs
 from clipshards.readers.dealing import Dealing, RawTail
 from clipshards.readers.epochs import PassEpochs, Repeat, check_repeat
-from clipshards.readers.fetch import RawSample
+from clipshards.readers.fetch import Fetch
 from clipshards.readers.order import ORDER_VERSION, Order, check_seed
 from clipshards.readers.ranks import OwnRanks
 from clipshards.readers.split import Split, check_opened, open_dataset
@@ -177,9 +177,15 @@ class RawSamples(WithEpochs, IterableDataset[dict[str, Any]]):
             shards = np.searchsorted(self._first, items, side="right") - 1
             shard_list, numbers = shards.tolist(), positions.tolist()
             places = list(zip(shard_list, (items - self._first[shards]).tolist(), strict=True))
-            for first in range(0, len(places), self._block):
-                block = slice(first, first + self._block)
-                raws = self._read_block(places[block])
+            blocks = [
+                slice(first, first + self._block) for first in range(0, len(places), self._block)
+            ]
+            coming = self._begin(places[blocks[0]])
+            for place, block in enumerate(blocks):
+                raws = map(coming.sample, places[block])
+                # Of a far storage, the next block is under way while this one is handed out.
+                if place + 1 < len(blocks):
+                    coming = self._begin(places[blocks[place + 1]])
                 for raw, shard, number in zip(raws, shard_list[block], numbers[block], strict=True):
                     following = number - rank + ranks
                     taken += 1
@@ -196,10 +202,9 @@ class RawSamples(WithEpochs, IterableDataset[dict[str, Any]]):
         if info is None:
             self._cursor.end(epoch, following, self._epochs.length or 0)
 
-    def _read_block(self, places: Sequence[tuple[int, int]]) -> Iterator[RawSample]:
-        """Yield the samples at some places; near ones are read at once."""
-        fetch = self.split.fetch(places, without=self._without)
-        return map(fetch.sample, places)
+    def _begin(self, places: Sequence[tuple[int, int]]) -> Fetch:
+        """Return what reads the samples at some places; near ones are read at once."""
+        return self.split.fetch(places, without=self._without)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration in this process stands: behind the last sample handed out.

@@ -107,6 +107,14 @@ def test_links_lead_to_files_that_exist() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_tests_that_the_readme_names_exist() -> None:
+    text = (REPO / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", text)
+    assert len(named) > 10
+    for name, file in named:
+        assert f"def {name}(" in (REPO / file).read_text(encoding="utf-8"), name
+
+
 def test_command_line_page_is_what_help_prints() -> None:
     page = (REPO / "docs/cli.md").read_text(encoding="utf-8")
     assert page == cli_page(), "run `make docs`"

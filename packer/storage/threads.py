@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 # A read of a megabyte costs a far store 30 ms and this machine 1 ms.
 _PER_PROCESSOR = 8
-_LEAST, _MOST = 16, 128
+_LEAST, _MOST = 32, 128
 
 
 _Task = tuple["Future[bytes]", Callable[[], bytes]]

@@ -138,13 +138,13 @@ def test_large_samples_are_read_one_by_one(split: Split) -> None:
     expected = whole(split)
     dataset = made(split)
     blocks: list[int] = []
-    read = dataset._read_block
+    read = dataset._begin
 
     def counted(places: Any) -> Any:
         blocks.append(len(places))
         return read(places)
 
-    dataset._read_block = counted  # type: ignore[method-assign]
+    dataset._begin = counted  # type: ignore[method-assign]
     for block, count in ((1, 37), (5, 8), (100, 1)):
         dataset._block = block
         assert keys(dataset) == expected

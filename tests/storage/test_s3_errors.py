@@ -335,8 +335,8 @@ class TestSecrets:
         # They come back from worker processes.
         storage = open_storage(s3_location)
         for work in ALL.values():
-            proxy.faults = [Fault(status=418)]
-            with pytest.raises(StorageError) as caught:
+            proxy.faults = [Fault(status=418, code="Teapot")]
+            with pytest.raises(StorageError, match="418") as caught:
                 work(storage)
             again = pickle.loads(pickle.dumps(caught.value))
             assert (type(again), str(again)) == (type(caught.value), str(caught.value))
