@@ -12,7 +12,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import DecodeError, FormatError
+from clipshards.packer.format.frame_table import CRC32C
 from clipshards.packer.format.json_parts import RawframesJson, StretchJson
 from clipshards.packer.media.stills import mux_stills
 from clipshards.packer.packing import pack
@@ -135,6 +137,7 @@ def made(files: list[bytes], **changes: Any) -> Sample:
     table = stills.table.copy()
     table[:, 0] = np.cumsum([0, *map(len, files[:-1])])
     table[:, 1] = list(map(len, files))
+    table[:, CRC32C] = list(map(crc32c, files))
     about = RawframesJson(
         id="clip",
         origin="list.txt:1",
