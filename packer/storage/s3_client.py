@@ -2,7 +2,6 @@
 
 import io
 import os
-import time
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
@@ -31,6 +30,7 @@ from clipshards.packer.storage.s3_errors import (
     is_passing,
     words_for,
 )
+from clipshards.packer.storage.s3_secrets import guard_logs
 from clipshards.packer.storage.threads import Threads
 
 _CONNECT_S = 10.0
@@ -81,6 +81,7 @@ class S3Process:
             response_checksum_validation="when_required",
             user_agent_extra=f"clipshards/{version('clipshards')}",
         )
+        guard_logs()
         try:
             self._session = botocore.session.Session()
             self._session.register_component("data_loader", _descriptions())
@@ -99,7 +100,6 @@ class S3Process:
             raise StorageError(f"{self._url}: {words}") from exc
         self._urls.clear()
         self._region = self.client.meta.region_name
-        self._connected_s = time.monotonic()
 
     def tried(self, request: Callable[[Any], Any], *, where: str) -> Any:
         """Return what a request gives, made again while the store is in passing trouble.

@@ -1,9 +1,12 @@
 """Ranges of an object: resumed at the byte where a body breaks, all of one version."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
@@ -14,6 +17,8 @@ from clipshards.packer.storage.s3_errors import CUT_SHORT, TROUBLES, Answer, wor
 
 # At most so much of a broken body is asked for again.
 _PIECE = 256 * 2**10
+# Of a body of this size, a thread that watches it is not to be noticed.
+_MANY = 16 * 2**20
 _OF_WHOLE = ("Content-Length", "ETag")
 _OF_RANGE = (*_OF_WHOLE, "Content-Range")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -90,18 +95,12 @@ class ObjectReader:
                 raise StorageError(_changed(self._where))
             self.etag = etag
             left = self._announced(answer.status_code, answer.headers)
-            started, begin = time.monotonic(), self._place
-            while left:
-                # One system call: what trickles in is looked at as it comes.
-                piece = body.read1(min(left, size))
-                if not piece:
-                    raise ProtocolError(f"the body ended {left} bytes early")
+            for piece in (_watched if left > _MANY else _in_time)(body, left, size):
                 self._place += len(piece)
                 left -= len(piece)
                 yield piece
-                took = time.monotonic() - started
-                if left and took > s3_client.READ_S + (self._place - begin) / SLOWEST:
-                    raise ProtocolError(f"{self._place - begin} bytes came in {took:.0f} s")
+            if left:
+                raise ProtocolError(f"the body ended {left} bytes early")
         except BaseException:
             body.close()
             raise
@@ -124,6 +123,57 @@ class ObjectReader:
         if length != self._stop - self._place:
             raise StorageError(f"{self._where}: the store announces {length} bytes of a range")
         return length
+
+
+def _in_time(body: BaseHTTPResponse, left: int, size: int) -> Iterator[bytes]:
+    """Yield a body as it comes, a system call at a time; raise ProtocolError where it trickles."""
+    started, got = time.monotonic(), 0
+    while got < left and (piece := body.read1(min(left - got, size))):
+        got += len(piece)
+        yield piece
+        took = time.monotonic() - started
+        if took > s3_client.READ_S + got / SLOWEST:
+            raise ProtocolError(f"{got} bytes came in {took:.0f} s")
+
+
+def _watched(body: BaseHTTPResponse, left: int, size: int) -> Iterator[bytes]:
+    """Yield a body in whole pieces, which takes a third less CPU time; the same errors."""
+    watch = _Watch(body, size)
+    watch.start()
+    try:
+        while left and (piece := watch.read(min(left, size))):
+            left -= len(piece)
+            yield piece
+    finally:
+        watch.done.set()
+
+
+class _Watch(threading.Thread):
+    """Ends a connection whose next piece does not come in time, which a read cannot see itself."""
+
+    def __init__(self, body: BaseHTTPResponse, size: int) -> None:
+        super().__init__(name="clipshards-watch", daemon=True)
+        self.done = threading.Event()
+        self._body = body
+        self._most_s = s3_client.READ_S + size / SLOWEST
+        # When the piece was asked for that is being read.
+        self._asked_s: float | None = None
+
+    def read(self, size: int) -> bytes:
+        """Return the next piece of the body."""
+        self._asked_s = time.monotonic()
+        try:
+            return self._body.read(size)
+        finally:
+            self._asked_s = None
+
+    def run(self) -> None:
+        """Look now and then, until all is read."""
+        while not self.done.wait(self._most_s / 10):
+            asked_s = self._asked_s
+            if asked_s is not None and time.monotonic() - asked_s > self._most_s:
+                with suppress(OSError):
+                    self._body.shutdown()
 
 
 def _changed(where: str) -> str:

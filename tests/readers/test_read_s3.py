@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from s3_server import S3Server
 from torch.utils.data import DataLoader
 
 from clipshards.packer import CorruptShardError, StorageError, VideoRecord, pack
+from clipshards.packer.storage import s3_client
 from clipshards.packer.storage.s3 import S3Storage
 from clipshards.readers import (
     Concat,
@@ -555,3 +556,118 @@ def test_a_bit_that_the_network_changes_heals(
         struck = [one for one in proxy.requests if one.fault is not None]
         assert len(struck) == 3
         loader.close()
+
+
+# Whole epochs while the store or the way to it fails
+
+
+@pytest.fixture
+def proxy(
+    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """A proxy that the store is reached through from now on; `s3_location` has set the rest."""
+    with FaultProxy(s3_server.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
+        monkeypatch.setattr(s3_client, "READ_S", 2.0)
+        yield proxy
+
+
+PASSING: dict[str, list[Fault]] = {
+    "503 once": [Fault("GET", ".tar", status=503)],
+    "storm of 503": [Fault("GET", ".tar", times=12, status=503)],
+    "500 now and then": [Fault("GET", ".tar", skip=n, status=500) for n in (0, 3, 7)],
+    "dropped": [Fault("GET", ".tar", skip=2, times=4, drop=True)],
+    "reset in the body": [Fault("GET", ".tar", skip=n, end_at=700, end="rst") for n in range(4)],
+    "end in the body": [Fault("GET", ".tar", skip=n, end_at=700) for n in range(4)],
+    "stall": [Fault("GET", ".tar", skip=2, end_at=300, end="stall")],
+    "slow body": [Fault("GET", ".tar", skip=1, times=3, rate=40_000)],
+    "late answers": [Fault("GET", ".tar", times=20, latency_s=0.2)],
+    "flipped bits": [Fault("GET", ".tar", skip=n, flip_at=333) for n in (0, 5, 9)],
+    "truncated answer": [Fault("GET", ".tar", skip=n, end_at=0) for n in (0, 4)],
+    "head breaks off": [Fault("GET", ".tar", skip=n, head_bytes=40) for n in (1, 6)],
+    "lost answer": [Fault("GET", ".tar", skip=3, lose=True)],
+    "expired once": [Fault("GET", ".tar", skip=4, status=400, code="ExpiredToken")],
+    "all at once": [
+        Fault("GET", ".tar", skip=0, status=503),
+        Fault("GET", ".tar", skip=3, end_at=400, end="rst"),
+        Fault("GET", ".tar", skip=5, flip_at=99),
+        Fault("GET", ".tar", skip=6, drop=True),
+    ],
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_epoch_through_a_fault_that_passes_has_exactly_its_samples(
+    place: Place, proxy: FaultProxy, fault: str
+) -> None:
+    expected = epochs_of(made(place.folder).loader(threads=0), 1)
+    dataset = made(place.url)
+    faults = [replace(one) for one in PASSING[fault]]
+    proxy.faults = faults
+    loader = dataset.loader(threads=2)
+    assert epochs_of(loader, 1) == expected
+    loader.close()
+    assert any(request.fault for request in proxy.requests), "no fault was met"
+
+
+def test_epoch_goes_on_when_the_server_is_killed_and_comes_back(
+    videos: Place, s3_server: S3Server, proxy: FaultProxy
+) -> None:
+    expected = epochs_of(made(videos.folder).loader(threads=0), 2)
+    loader = made(videos.url).loader(threads=2)
+    batches = []
+    for number in range(2):
+        for place, batch in enumerate(loader):
+            batches.append(plain(batch))
+            if (number, place) == (0, 1):
+                s3_server.stop()
+                back = threading.Timer(0.5, s3_server.start)
+                back.start()
+    back.join()
+    assert batches == expected
+    loader.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            Fault("GET", ".tar", times=None, status=503),
+            r"train-\d+\.tar: .* SlowDown; given up",
+        ),
+        (
+            Fault("GET", ".tar", times=None, status=400, code="ExpiredToken"),
+            r"train-\d+\.tar: ExpiredToken: the credentials have expired",
+        ),
+        (Fault("GET", ".tar", times=None, drop=True), r"train-\d+\.tar: .*; given up after"),
+        (Fault("GET", ".tar", times=None, end_at=10), r"train-\d+\.tar: .*; given up after"),
+        (Fault("GET", ".tar", times=None, flip_at=60), r"train-\d+\.tar.* not what was packed"),
+    ],
+    ids=["storm", "expired", "dropped", "cut", "flipped"],
+)
+def test_epoch_through_a_fault_that_stays_is_an_error_in_time(
+    place: Place, proxy: FaultProxy, fault: Fault, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made(place.url)
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "1")
+    proxy.faults = [fault]
+    started = time.monotonic()
+    loader = dataset.loader(threads=2)
+    with pytest.raises((StorageError, CorruptShardError), match=says):
+        list(loader)
+    assert time.monotonic() - started < 30
+    loader.close()
+
+
+def test_epoch_over_an_object_that_is_replaced_is_an_error_that_says_so(
+    copied: Place, proxy: FaultProxy
+) -> None:
+    dataset = made(copied.url)
+    list(dataset)
+    for shard in sorted((copied.folder / "train").glob("*.tar")):
+        copied.bucket.put(f"train/{shard.name}", shard.read_bytes()[:-1] + b"x")
+    dataset.set_epoch(1)
+    with pytest.raises(StorageError, match="it was replaced while it was being read"):
+        list(dataset)
+    assert proxy.requests

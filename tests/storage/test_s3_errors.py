@@ -8,6 +8,7 @@ import re
 import secrets
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -340,3 +341,24 @@ class TestSecrets:
                 work(storage)
             again = pickle.loads(pickle.dumps(caught.value))
             assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+    def test_debug_logs_of_the_libraries_show_none(
+        self,
+        s3_location: str,
+        proxy: FaultProxy,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        with caplog.at_level(logging.DEBUG):
+            storage = open_storage(s3_location)
+            for work in ALL.values():
+                with suppress(DatasetError):
+                    work(storage)
+        assert "CanonicalRequest" in caplog.text
+        secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+        for record in caplog.records:
+            text = f"{record.getMessage()} {record.__dict__}"
+            assert not any(one in text for one in (TOKEN, secret)), text
+            assert not re.search(r"Signature[=:\n ]+[0-9a-f]{64}", text), text
+        assert proxy.requests

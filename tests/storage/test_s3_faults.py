@@ -19,7 +19,7 @@ from fault_proxy import Fault, FaultProxy
 from s3_server import S3Server
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage import Storage, open_storage, s3_client, s3_put
+from clipshards.packer.storage import Storage, open_storage, s3_client, s3_get, s3_put
 
 STAGING = "train/.build"
 PATIENCE_S = 2.0
@@ -244,6 +244,22 @@ class TestReading:
         proxy.faults = [Fault("GET", times=None, rate=2000)]
         with fails(storage, "given up after", most=2):
             storage.read("train/a", 0, len(DATA))
+
+    def test_large_body_that_trickles_is_an_error_in_time(
+        self,
+        storage: Storage,
+        proxy: FaultProxy,
+        truth: Truth,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(s3_get, "_MANY", 1000)
+        monkeypatch.setattr(s3_client, "READ_S", READ_S)
+        truth.put("train/a", DATA[:20_000])
+        proxy.faults = [Fault("GET", times=None, rate=1000)]
+        with fails(storage, "given up after", most=3):
+            list(storage.pieces("train/a", 16_000))
+        proxy.faults = []
+        assert b"".join(storage.pieces("train/a", 16_000)) == DATA[:20_000]
 
     def test_slow_body_takes_longer_than_the_patience_for_none(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
