@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -88,6 +88,7 @@ class S3Process:
             boto = boto3.session.Session(botocore_session=self._session)
             self.client = boto.client("s3", config=config)
             self.client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
+            self.client.meta.events.register("before-send.s3.GetObject", _as_asked)
             endpoint = self.client.meta.endpoint_url
             self._http = URLLib3Session(
                 verify=self._session.get_config_variable("ca_bundle") or True,
@@ -177,15 +178,13 @@ class S3Process:
         """Return the address of an object as botocore's rules have it, for this store."""
         url = self._urls.get(key)
         if url is None:
-            wanted = {"Bucket": self.bucket, "Key": key}
             try:
-                signed = self.client.generate_presigned_url("get_object", Params=wanted)
+                answer = self.client.get_object(Bucket=self.bucket, Key=key)
             except BotoCoreError as exc:
                 raise StorageError(f"{where}: {words_for(exc)}") from exc
-            url, _, query = signed.partition("?")
-            scope = parse_qs(query).get("X-Amz-Credential", [""])[0].split("/")
-            # <key>/<date>/<region>/s3/aws4_request
-            self._region = scope[2] if len(scope) == 5 else self._region
+            asked = answer["ResponseMetadata"]["HTTPHeaders"]
+            url = asked["x-url"].partition("?")[0]
+            self._region = asked["x-region"] or self._region
             if len(self._urls) >= _URLS_KEPT:
                 self._urls.clear()
             self._urls[key] = url
@@ -224,6 +223,20 @@ def _no_answer(request: AWSRequest, **_: object) -> AWSResponse:
     A store that answers it with 301 and without the region would be asked for ever.
     """
     return AWSResponse(request.url, 404, {}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+
+def _as_asked(request: AWSRequest, **_: object) -> AWSResponse:
+    """Stand in for the GET of an object: we make it ourselves, where botocore would.
+
+    (Its presigned addresses are no help: they lead to the endpoint of all regions.)
+    """
+    signed = request.headers.get("Authorization", b"")
+    text = signed.decode() if isinstance(signed, bytes) else signed
+    # AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/s3/aws4_request, ...
+    scope = text.partition(",")[0].split("/")
+    region = scope[2] if len(scope) == 5 else ""
+    asked = {"x-url": request.url, "x-region": region, "content-length": "0"}
+    return AWSResponse(request.url, 200, asked, HTTPResponse(io.BytesIO(), preload_content=False))
 
 
 def split_url(url: str) -> tuple[str, str]:
