@@ -121,7 +121,7 @@ def test_webdataset_decodes_the_small_parts(packed: Path) -> None:
     urls = [str(shard) for shard in shards_of(packed)]
     for sample in webdataset.WebDataset(urls, shardshuffle=False).decode():
         assert sample["json"]["labels"]
-        assert sample["frames.npy"].shape == (12, 5)
+        assert sample["frames.npy"].shape == (12, 6)
         assert isinstance(sample["mp4"], bytes)
 
 
