@@ -27,8 +27,10 @@ NEAR = Joining(gap=8 * 2**10, large=32 * 2**10, most=2**20, long=2**20)
 # A request to S3 takes 1 ms of this machine and 20 to 50 of the store; a connection brings some
 # 80 MB a second.
 FAR = Joining(gap=128 * 2**10, large=8 * 2**20, most=8 * 2**20, long=4 * 2**20)
-# A far storage does not check what it sends; a network now and then changes a bit.
-_TRIES = 3
+
+TRIES = 3
+"""Reads of what comes damaged: a far storage does not check what it sends, and a network now and
+then changes a bit."""
 
 
 class ByteRange:
@@ -113,7 +115,7 @@ class Reads:
             CorruptShardError: It stays damaged.
             StorageError: The file cannot be read.
         """
-        for _ in range(_TRIES - 1 if self.storage.far else 0):
+        for _ in range(TRIES - 1 if self.storage.far else 0):
             self.again += 1
             data = self.read_alone(file, offset, size)
             if is_sound(data, size, crc):

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,12 @@ class LocalStorage:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the bytes of all files directly in `folder` by their sorted names."""
         with self._translating(folder), self._scanned(self._path(folder)) as entries:
-            found = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            found = {}
+            for entry in entries:
+                # Another run's unfinished file can go between the look and this.
+                with suppress(FileNotFoundError):
+                    if entry.is_file():
+                        found[entry.name] = entry.stat().st_size
         return dict(sorted(found.items()))
 
     def folders(self) -> list[str]:

@@ -172,7 +172,8 @@ class _Watch(threading.Thread):
         while not self.done.wait(self._most_s / 10):
             asked_s = self._asked_s
             if asked_s is not None and time.monotonic() - asked_s > self._most_s:
-                with suppress(OSError):
+                # RuntimeError: it came after all, and the connection is free again.
+                with suppress(OSError, RuntimeError):
                     self._body.shutdown()
 
 

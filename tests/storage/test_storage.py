@@ -466,3 +466,27 @@ class TestLocalStorage:
                 local.put("train/b", b"", staging="val/.build")
         finally:
             (folder / "train").chmod(0o755)
+
+    def test_file_that_goes_while_a_folder_is_listed_is_left_out(
+        self, folder: Path, local: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b"):
+            local.put(f"train/{name}", b"12", staging=STAGING)
+        scan = os.scandir
+
+        class Vanishing:
+            """Entries of which one is gone when it is looked at."""
+
+            def __init__(self, path: Path) -> None:
+                with scan(path) as entries:
+                    self.entries = list(entries)
+                (folder / "train" / "a").unlink()
+
+            def __enter__(self) -> Iterator[Any]:
+                return iter(self.entries)
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        monkeypatch.setattr(os, "scandir", Vanishing)
+        assert local.sizes("train") == {"b": 2}

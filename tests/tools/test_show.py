@@ -54,7 +54,7 @@ def test_a_sample_comes_as_json(run: Run, packed: Path) -> None:
     index = split.read_index(place.shard)
     assert sample["shard"] == f"train/{split.manifest.shards[place.shard].name}"
     table = sample["parts"]["frames.npy"]
-    assert (table.pop("dtype"), table.pop("shape")[1]) == ("int64", 5)
+    assert (table.pop("dtype"), table.pop("shape")[1]) == ("int64", 6)
     assert sample["parts"] == {
         name: {
             "offset": part.offset[place.sample],
