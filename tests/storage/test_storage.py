@@ -482,8 +482,11 @@ class TestLocalStorage:
                     self.entries = list(entries)
                 (folder / "train" / "a").unlink()
 
-            def __enter__(self) -> Iterator[Any]:
+            def __iter__(self) -> Iterator[Any]:
                 return iter(self.entries)
+
+            def __enter__(self) -> None:
+                pass
 
             def __exit__(self, *_: object) -> None:
                 pass
