@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from clipshards.readers.loader import Loader
     from clipshards.readers.lookup import Lookup
     from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
+    from clipshards.readers.opening import open_dataset
     from clipshards.readers.rawframes import RawframesItem
     from clipshards.readers.skeleton import SkeletonItem
-    from clipshards.readers.split import Split, open_dataset
+    from clipshards.readers.split import Split
     from clipshards.readers.video import VideoItem
 
 _HOME = {
@@ -49,7 +50,7 @@ _HOME = {
     "VideoItem": "video",
     "Weighted": "mixing",
     "collate_items": "collate",
-    "open_dataset": "split",
+    "open_dataset": "opening",
     "verify": "integrity",
 }
 

@@ -19,6 +19,7 @@ class Tally:
     """Places of items, in the order of reading, that others stand in for."""
     storage_s: float = 0.0
     requests: int = 0
+    again: int = 0
     bytes_fetched: int = 0
     bytes_cached: int = 0
     bytes_used: int = 0
@@ -27,6 +28,7 @@ class Tally:
         """Count what was read so far."""
         self.storage_s += fetch.seconds
         self.requests += fetch.requests
+        self.again += fetch.again
         self.bytes_fetched += fetch.bytes_fetched
         self.bytes_cached += fetch.bytes_cached
         self.bytes_used += fetch.bytes_used
@@ -48,6 +50,8 @@ class Costs(NamedTuple):
     """When it was ready, by the clock that all processes of a machine share."""
     requests: int = 0
     """Reads of the storage."""
+    again: int = 0
+    """Of them, those of parts that had come damaged."""
     bytes_cached: int = 0
     """From the cache of this node; not among those fetched."""
 
@@ -77,6 +81,8 @@ class Accounting:
     """Seconds of all who make batches, in the rest."""
     requests: int = 0
     """Reads of the storage; an index is none."""
+    again: int = 0
+    """Of them, those of parts that had come damaged."""
     bytes_fetched: int = 0
     """From the storage."""
     bytes_cached: int = 0
@@ -121,6 +127,7 @@ class Accounting:
             making_storage_s=costs.storage_s,
             making_decode_s=costs.decode_s,
             requests=costs.requests,
+            again=costs.again,
             bytes_fetched=costs.bytes_fetched,
             bytes_cached=costs.bytes_cached,
             bytes_used=costs.bytes_used,
@@ -171,11 +178,12 @@ class Accounting:
         )
         read = self.bytes_fetched + self.bytes_cached
         used = self.bytes_used / read if read else 1.0
+        again = f" ({self.again} again)" if self.again else ""
         cached = f", {self.bytes_cached / 1e6:,.1f} MB from the cache" if self.bytes_cached else ""
         return (
             f"{self.items_per_s:,.1f} items/s; {shares} of {self.seconds / self.ranks:.1f} s; "
-            f"{self.bytes_fetched / 1e6:,.1f} MB fetched in {self.requests:,} reads{cached}, "
-            f"{used:.0%} used; "
+            f"{self.bytes_fetched / 1e6:,.1f} MB fetched in {self.requests:,} reads{again}"
+            f"{cached}, {used:.0%} used; "
             f"{self.replaced} replaced"
         )
 

@@ -56,7 +56,7 @@ def decode_activitynet_item(raw: RawSample, _item: int, choose: Choose) -> dict[
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    values = TASKS["activitynet"].decode_all(raw.parts, where=raw.where, media=raw.some)
+    values = TASKS["activitynet"].decode_all(raw.parts, where=raw.where, media=raw.packets)
     about: ActivityNetJson = values["json"]
     found: dict[str, Any] = {
         "key": raw.key,

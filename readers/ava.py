@@ -69,7 +69,7 @@ def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    values = TASKS["ava"].decode_all(raw.parts, where=raw.where, media=raw.some)
+    values = TASKS["ava"].decode_all(raw.parts, where=raw.where, media=raw.packets)
     about: AvaJson = values["json"]
     check_item(item, about, where=raw.where)
     moment = about.key_frames[item]

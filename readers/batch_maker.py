@@ -154,6 +154,7 @@ class BatchMaker:
             bytes_used=tally.bytes_used,
             finished_s=finished,
             requests=tally.requests,
+            again=tally.again,
             bytes_cached=tally.bytes_cached,
         )
         return Made(made, costs)

@@ -34,7 +34,7 @@ class RawSample(NamedTuple):
     """Location, shard and key, for error messages."""
     unread: tuple[str, ...] = ()
     """Parts that are there and were not wanted."""
-    some: Mapping[str, SomePackets] = MappingProxyType({})
+    packets: Mapping[str, SomePackets] = MappingProxyType({})
     """Videos of which the packets that the clips need were fetched, and no more."""
 
 

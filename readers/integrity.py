@@ -28,8 +28,9 @@ from clipshards.packer.format.structure import FRAME_TABLES, ava_label_lists
 from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
 from clipshards.packer.format.tasks import task_named
 from clipshards.packer.storage import Storage, open_storage
+from clipshards.readers.opening import open_dataset, split_names, unfinished_splits
 from clipshards.readers.shard_reader import Progress, ShardReader
-from clipshards.readers.split import Split, open_dataset, split_names, unfinished_splits
+from clipshards.readers.split import Split
 
 _ALTERED = "crc32c is not the index's: the bytes were altered"
 

@@ -57,7 +57,7 @@ def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str
     # Pillow is loaded with the first item, not with the package.
     from clipshards.packer.frames.stills import decode_stills
 
-    values = TASKS["rawframes"].decode_all(raw.parts, where=raw.where, media=raw.some)
+    values = TASKS["rawframes"].decode_all(raw.parts, where=raw.where, media=raw.packets)
     about: RawframesJson = values["json"]
     check_item(item, about, where=raw.where)
     stretch = about.stretches[item]

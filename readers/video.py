@@ -56,7 +56,7 @@ def decode_video_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         DecodeError: The video does not give the frames.
         FormatError: A part breaks the format.
     """
-    values = TASKS["video"].decode_all(raw.parts, where=raw.where, media=raw.some)
+    values = TASKS["video"].decode_all(raw.parts, where=raw.where, media=raw.packets)
     about, table, video = open_video(values)
     return {
         "key": raw.key,

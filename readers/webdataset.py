@@ -27,9 +27,10 @@ from clipshards.readers.cursor import WithEpochs
 from clipshards.readers.dealing import Dealing, RawTail
 from clipshards.readers.epochs import PassEpochs, Repeat, check_repeat
 from clipshards.readers.fetch import Fetch
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.order import ORDER_VERSION, Order, check_seed
 from clipshards.readers.ranks import OwnRanks
-from clipshards.readers.split import Split, check_opened, open_dataset
+from clipshards.readers.split import Split, check_opened
 
 # Samples read at once, and about as many bytes at most: what a worker holds.
 _BLOCK_SAMPLES = 128

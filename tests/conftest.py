@@ -7,6 +7,7 @@ from pathlib import Path
 
 import makers
 import pytest
+from fault_proxy import FaultProxy
 from hypothesis import settings
 from s3_server import S3Server
 
@@ -51,3 +52,13 @@ def s3_location(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://videos/{secrets.token_hex(4)}/data set"
+
+
+@pytest.fixture
+def s3_proxy(
+    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """Return a proxy without faults, by which this process reaches the store from now on."""
+    with FaultProxy(s3_server.port) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy

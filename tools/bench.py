@@ -61,7 +61,7 @@ def bench(
     if not math.isfinite(seconds):
         raise click.UsageError(f"--seconds {seconds}: expected a number of seconds")
     from clipshards.readers.measuring import measure
-    from clipshards.readers.split import open_dataset
+    from clipshards.readers.opening import open_dataset
 
     opened = open_dataset(location, split=split)
     if not len(opened):

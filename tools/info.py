@@ -14,7 +14,7 @@ from clipshards.tools.printing import bytes_text, count_text, print_json, print_
 def info(location: str, split: str | None, as_json: bool) -> None:
     """Print what the data set at LOCATION holds."""
     from clipshards.packer.storage import open_storage
-    from clipshards.readers.split import open_dataset, split_names, unfinished_splits
+    from clipshards.readers.opening import open_dataset, split_names, unfinished_splits
 
     names = split_names(open_storage(location)) if split is None else [split]
     manifests = [open_dataset(location, split=name).manifest for name in names]

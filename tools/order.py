@@ -52,7 +52,7 @@ def _lookup(
     tail: Any,
 ) -> "Lookup":
     from clipshards.readers.lookup import Lookup
-    from clipshards.readers.split import open_dataset
+    from clipshards.readers.opening import open_dataset
 
     return Lookup(
         open_dataset(location, split=split),

@@ -31,7 +31,7 @@ def show(
     from clipshards.packer.format.errors import NotFoundError
     from clipshards.packer.storage import open_storage
     from clipshards.readers.extract import extract_sample
-    from clipshards.readers.split import open_dataset, split_names
+    from clipshards.readers.opening import open_dataset, split_names
 
     names = split_names(open_storage(location)) if split is None else [split]
     found = []

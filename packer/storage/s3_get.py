@@ -42,6 +42,8 @@ class ObjectReader:
         """
         self.etag = etag
         """Of the version that is being read."""
+        self.checksum = ""
+        """CRC-32C of the whole object as the store keeps it, where all of it is asked for."""
         self._process = process
         self._key = key
         self._where = where
@@ -81,7 +83,10 @@ class ObjectReader:
             StorageError: The store does not do what S3 does.
         """
         headers = {"If-Match": self.etag} if self.etag else {}
-        if self._place or self._stop is not None:
+        whole = not self._place and self._stop is None
+        if whole:
+            headers["x-amz-checksum-mode"] = "ENABLED"
+        else:
             last = "" if self._stop is None else self._stop - 1
             headers["Range"] = f"bytes={self._place}-{last}"
         answer = self._process.get(self._key, headers, where=self._where)
@@ -94,6 +99,8 @@ class ObjectReader:
             if self.etag not in ("", etag):
                 raise StorageError(_changed(self._where))
             self.etag = etag
+            if whole:
+                self.checksum = answer.headers.get("x-amz-checksum-crc32c", "")
             left = self._announced(answer.status_code, answer.headers)
             for piece in (_watched if left > _MANY else _in_time)(body, left, size):
                 self._place += len(piece)

@@ -38,7 +38,7 @@ from clipshards.packer.samples.base import Sample
 from clipshards.packer.shards import ShardWriter
 from clipshards.readers.integrity import verify
 from clipshards.readers.items import ItemReader
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 Values = dict[str, Any]
 Array = npt.NDArray[np.generic]

@@ -35,7 +35,7 @@ from clipshards.packer.samples.base import Material
 from clipshards.packer.shards import ShardWriter
 from clipshards.readers.data import ShardMapDataset
 from clipshards.readers.integrity import verify
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 from clipshards.tools.cli import main
 
 Tree = Callable[[Path], dict[str, str]]

@@ -10,7 +10,7 @@ import pytest
 from clipshards.packer import Recipe, VideoRecord, pack
 from clipshards.readers import verify
 from clipshards.readers.items import ItemReader
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from clipshards.readers.audio import AudioItem
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.items import ItemReader
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 DTYPES = ("<f2", "<f4", "<f8")
 

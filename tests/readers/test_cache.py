@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counted_storage import Near
 
 from clipshards.packer import SkeletonRecord, pack
 from clipshards.packer.format.errors import CorruptShardError, StorageError
-from clipshards.packer.storage.local import LocalStorage
 from clipshards.readers import ShardDataset, open_dataset
 from clipshards.readers.split import Split
 
@@ -45,21 +45,9 @@ def made(count: int, frames: int = 12) -> list[SkeletonRecord]:
     ]
 
 
-class Counted(LocalStorage):
-    """A folder that counts the bytes read of it."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.bytes = 0
-
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        self.bytes += size
-        return super().read(name, offset, size)
-
-
-def counted(place: Path, cache: Path, room: int | None = None) -> tuple[Split, Counted]:
+def counted(place: Path, cache: Path, room: int | None = None) -> tuple[Split, Near]:
     split = open_dataset(place, cache_dir=cache, cache_bytes=room)
-    storage = Counted(str(place))
+    storage = Near(str(place))
     split.storage = storage
     return split, storage
 
@@ -89,7 +77,7 @@ def test_second_epoch_reads_nothing_of_the_origin(place: Path, tmp_path: Path) -
     assert same(epoch(split, 0), epoch(plain, 0))
     assert storage.bytes > 0
     for again in (split, counted(place, tmp_path)[0]):
-        storage = Counted(str(place))
+        storage = Near(str(place))
         again.storage = storage
         assert same(epoch(again, 1), epoch(plain, 1))
         assert storage.bytes == 0

@@ -17,7 +17,7 @@ from clipshards.packer.packing import pack
 from clipshards.readers.batches import BatchPosition
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset, ShardMapDataset
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.video import VideoItem
 
 Frames = npt.NDArray[np.uint8]

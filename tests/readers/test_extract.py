@@ -6,7 +6,7 @@ from clipshards.packer import RawframeList, pack
 from clipshards.packer.format.errors import FormatError, StorageError
 from clipshards.packer.media.synthetic import write_stills
 from clipshards.readers.extract import extract_sample
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 
 @pytest.fixture

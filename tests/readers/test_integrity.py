@@ -27,7 +27,7 @@ from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.samples.base import Sample
 from clipshards.readers.integrity import Finding, total_bytes, verify
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 BLOCK = 512
 DAMAGED = "train-000001.tar"

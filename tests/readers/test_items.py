@@ -20,7 +20,7 @@ from clipshards.packer.recipe import Recipe
 from clipshards.packer.samples.base import Sample
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.items import ItemReader
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.video import VideoItem
 
 Frames = npt.NDArray[np.uint8]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counted_storage import Far, Near
 
 from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.checksums import crc32c
@@ -13,30 +14,11 @@ from clipshards.packer.format.errors import CorruptShardError, StorageError
 from clipshards.packer.frames import scan
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
-from clipshards.packer.storage.local import LocalStorage
 from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, byte_ranges, open_dataset
 from clipshards.readers.integrity import verify
 from clipshards.readers.split import Split
 
 CLIPS: dict[str, Clip] = {"sparse": UniformClip(3), "dense": DenseClip(4, stride=2)}
-
-
-class Far(LocalStorage):
-    """A folder that is treated as if it were far, and counts what is read of it."""
-
-    far = True
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.bytes = 0
-
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        self.bytes += size
-        return super().read(name, offset, size)
-
-
-class Near(Far):
-    far = False
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +64,7 @@ def same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
 @pytest.mark.parametrize("kind", [Near, Far])
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.usefixtures("short")
-def test_clips_are_the_same_and_less_is_read(place: Path, name: str, kind: type[Far]) -> None:
+def test_clips_are_the_same_and_less_is_read(place: Path, name: str, kind: type[Near]) -> None:
     clip = CLIPS[name]
     whole = open_dataset(place)
     whole.storage = Near(str(place))
@@ -106,7 +88,7 @@ def test_without_a_clip_all_is_read(place: Path) -> None:
 
 @pytest.mark.parametrize("kind", [Near, Far])
 @pytest.mark.usefixtures("short")
-def test_damaged_packet_is_named_or_read_again(place: Path, kind: type[Far]) -> None:
+def test_damaged_packet_is_named_or_read_again(place: Path, kind: type[Near]) -> None:
     class Flipping(kind):  # type: ignore[misc,valid-type]
         """Alters one byte of each large read, as often as it is told to."""
 

@@ -23,8 +23,8 @@ from clipshards.packer.samples.base import Sample, make_sample
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.integrity import verify
 from clipshards.readers.items import ItemReader
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.rawframes import RawframesItem
-from clipshards.readers.split import open_dataset
 
 Pixels = npt.NDArray[np.uint8]
 

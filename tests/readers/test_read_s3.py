@@ -562,15 +562,11 @@ def test_a_bit_that_the_network_changes_heals(
 
 
 @pytest.fixture
-def proxy(
-    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    """A proxy that the store is reached through from now on; `s3_location` has set the rest."""
-    with FaultProxy(s3_server.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
-        monkeypatch.setattr(s3_client, "READ_S", 2.0)
-        yield proxy
+def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
+    """Return a proxy with some patience of its clients."""
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
+    monkeypatch.setattr(s3_client, "READ_S", 2.0)
+    return s3_proxy
 
 
 PASSING: dict[str, list[Fault]] = {

@@ -28,7 +28,8 @@ from clipshards.packer.reports import PackReport
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset, ShardMapDataset
 from clipshards.readers.integrity import verify
-from clipshards.readers.split import Split, open_dataset
+from clipshards.readers.opening import open_dataset
+from clipshards.readers.split import Split
 
 Array = npt.NDArray[Any]
 Items = list[dict[str, Any]]

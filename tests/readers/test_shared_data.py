@@ -16,7 +16,7 @@ from clipshards.packer.packing import pack
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.integrity import verify
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.video import VideoItem, open_video
 
 Frames = npt.NDArray[np.uint8]

@@ -18,8 +18,8 @@ from clipshards.packer.samples.base import Material, Sample
 from clipshards.packer.samples.skeleton import make_skeleton_sample, skeleton_parts
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.items import ItemReader
+from clipshards.readers.opening import open_dataset
 from clipshards.readers.skeleton import SkeletonItem
-from clipshards.readers.split import open_dataset
 
 RNG = np.random.default_rng(0)
 PERSONS = SkeletonRecord(

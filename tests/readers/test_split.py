@@ -23,7 +23,8 @@ from clipshards.packer.format.manifest import Accounting, Manifest
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.packing import pack
 from clipshards.packer.samples.base import Sample, make_sample
-from clipshards.readers.split import Place, Split, open_dataset
+from clipshards.readers.opening import open_dataset
+from clipshards.readers.split import Place, Split
 
 
 def sample(name: str, *, items: int = 1) -> Sample:

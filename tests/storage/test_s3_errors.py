@@ -27,15 +27,11 @@ PASSWORD = "password-in-an-address"
 
 
 @pytest.fixture
-def proxy(
-    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    """Return a proxy without faults, which this process takes for the store; with no patience."""
+def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
+    """Return a proxy with little patience of its clients."""
     monkeypatch.setattr(s3_client, "READ_S", 5.0)
-    with FaultProxy(s3_server.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "2")
-        yield proxy
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "2")
+    return s3_proxy
 
 
 def begin_writer(storage: Storage) -> None:

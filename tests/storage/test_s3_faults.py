@@ -90,16 +90,12 @@ def truth(client: Any, s3_location: str) -> Truth:
 
 
 @pytest.fixture
-def proxy(
-    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    """Return a proxy without faults, which this process takes for the store; with less patience."""
+def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
+    """Return a proxy with less patience of its clients."""
     monkeypatch.setattr(s3_client, "READ_S", 5.0)
     monkeypatch.setattr(s3_put, "_PART", PART)
-    with FaultProxy(s3_server.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", str(PATIENCE_S))
-        yield proxy
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", str(PATIENCE_S))
+    return s3_proxy
 
 
 @pytest.fixture
@@ -373,6 +369,16 @@ class TestReading:
         assert got != DATA[:1000]
         assert got[:500] + got[501:] == DATA[:500] + DATA[501:1000]
         assert storage.read("train/a", 0, 1000) == DATA[:1000]
+
+    def test_flipped_bit_in_a_whole_object_is_read_again(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        storage.put("train/a", DATA, staging=STAGING)
+        proxy.faults = [Fault("GET", "train/a", times=2, flip_at=1000)]
+        assert storage.read_all("train/a") == DATA
+        proxy.faults = [Fault("GET", "train/a", times=None, flip_at=1000)]
+        with pytest.raises(StorageError, match="3 times with another checksum"):
+            storage.read_all("train/a")
 
     def test_server_killed_in_a_read_and_started_again_is_not_seen(
         self, tmp_path: Path, s3_location: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,5 @@
 """Settings of AWS's tools mean here what they mean there."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from clipshards.packer.storage import Storage, open_storage
 from clipshards.packer.storage.s3_client import S3Process
 
 STAGING = "train/.build"
-
-
-@pytest.fixture
-def proxy(
-    s3_server: S3Server, s3_location: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    with FaultProxy(s3_server.port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
 
 
 def use(storage: Storage) -> None:
@@ -36,28 +26,28 @@ def use(storage: Storage) -> None:
 
 
 def test_requester_says_in_every_request_that_it_pays(
-    s3_location: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    s3_location: str, s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(open_storage(s3_location))
-    assert not any(request.headers.get("x-amz-request-payer") for request in proxy.requests)
+    assert not any(request.headers.get("x-amz-request-payer") for request in s3_proxy.requests)
     monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
-    before = len(proxy.requests)
+    before = len(s3_proxy.requests)
     use(open_storage(s3_location))
-    later = proxy.requests[before:]
+    later = s3_proxy.requests[before:]
     assert len(later) >= 8
     assert {request.headers.get("x-amz-request-payer") for request in later} == {"requester"}
 
 
 def test_without_signing_nothing_is_signed(
-    s3_location: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+    s3_location: str, s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
     storage = open_storage(s3_location)
     for work in (lambda: storage.read("train/a", 0, 1), lambda: storage.sizes("train")):
         with pytest.raises(StorageError):
             work()
-    assert proxy.requests
-    for request in proxy.requests:
+    assert s3_proxy.requests
+    for request in s3_proxy.requests:
         assert "Authorization" not in request.headers
         assert "Signature" not in request.path
 

@@ -238,7 +238,7 @@ def test_a_way_without_room_is_named_and_the_others_are_measured(tmp_path: Path)
     script = """
 import sys
 from clipshards.readers.measuring import measure
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 if __name__ == "__main__":
     found = measure(
         open_dataset(sys.argv[1], split="wide"),

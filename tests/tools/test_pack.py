@@ -14,7 +14,8 @@ import pytest
 
 from clipshards.packer.format.rejects import decode_rejects
 from clipshards.readers.integrity import verify
-from clipshards.readers.split import Split, open_dataset
+from clipshards.readers.opening import open_dataset
+from clipshards.readers.split import Split
 from clipshards.tools.pack_run import parse_size
 
 Run = Callable[..., tuple[int, str, str]]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 from clipshards.tools.pack import pack as pack_group
 from clipshards.tools.pack_options import RUN_ONLY
 

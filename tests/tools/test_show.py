@@ -5,7 +5,7 @@ from pathlib import Path
 
 import makers
 
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 Run = Callable[..., tuple[int, str, str]]
 

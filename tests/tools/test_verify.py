@@ -2,7 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from clipshards.readers.split import open_dataset
+from clipshards.readers.opening import open_dataset
 
 Run = Callable[..., tuple[int, str, str]]
 
