@@ -75,7 +75,7 @@ OUTSIDE = {
         "clipshards.readers",
     ],
     "google_crc32c": ["clipshards.packer.format"],
-    "boto3": ["clipshards.packer.storage.s3_client"],
+    "boto3": ["clipshards.packer.storage.s3_connection"],
     "botocore": ["clipshards.packer.storage"],
     "urllib3": ["clipshards.packer.storage"],
     "PIL": ["clipshards.packer.frames", "clipshards.packer.media"],

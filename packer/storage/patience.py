@@ -36,14 +36,15 @@ def patience_s() -> float:
 class Patience:
     """The pauses between the tries of one request, and their end."""
 
-    def __init__(self, *, reached: bool) -> None:
+    def __init__(self, *, reached: bool, most_s: float = float("inf")) -> None:
         """Begin now.
 
         Args:
             reached: Whether the store has ever answered.
+            most_s: Seconds after which a request is no longer worth it.
         """
         self._started = time.monotonic()
-        self._seconds = patience_s() if reached else min(patience_s(), _FIRST_S)
+        self._seconds = min(patience_s(), most_s if reached else _FIRST_S)
         self._pause_s = _FIRST_PAUSE_S
         self._got = 0
         self.tries = 1

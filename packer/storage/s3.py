@@ -269,8 +269,7 @@ class S3Storage:
         """
         here = self._here()
         target = {"Bucket": self._bucket, "Key": self._prefix if name is None else self._key(name)}
-        if here.payer:
-            target["RequestPayer"] = here.payer
+        target.update(here.about_payer)
         try:
             return here.tried(lambda client: request(client, target), where=self._where(name))
         except ClientError as exc:

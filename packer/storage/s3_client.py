@@ -1,42 +1,25 @@
-"""The S3 clients of one process: settings, credentials, and how trouble is met."""
+"""S3 for one process: its connection and threads, and how trouble is met."""
 
-import io
 import os
+import threading
 from collections.abc import Callable
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore import UNSIGNED
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest, AWSResponse
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
-from botocore.httpsession import URLLib3Session
-from botocore.utils import get_environ_proxies
-from urllib3 import HTTPResponse
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage.patience import Patience
+from clipshards.packer.storage.s3_connection import S3Connection
 from clipshards.packer.storage.s3_errors import (
     CUT_SHORT,
     TROUBLES,
-    Answer,
     is_expired,
     is_passing,
     words_for,
 )
-from clipshards.packer.storage.s3_secrets import guard_logs
 from clipshards.packer.storage.threads import Threads
-
-_CONNECT_S = 10.0
-READ_S = 20.0
-_CONNECTIONS = 128
-_YES = ("1", "true", "yes", "on")
 
 
 class S3Process:
@@ -58,76 +41,65 @@ class S3Process:
         self.threads = Threads()
         self._pid = os.getpid()
         self._url = url
-        self.payer = os.environ.get("AWS_REQUEST_PAYER", "")
-        self._unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
-        self._urls: dict[str, str] = {}
-        self._connect()
+        self.connection = S3Connection(url, bucket)
+        self._renewing = threading.Lock()
 
     @property
     def is_mine(self) -> bool:
         """Whether it belongs to the process that asks; sockets and threads do not fork."""
         return self._pid == os.getpid()
 
-    def _connect(self) -> None:
-        config = Config(
-            # Retries are ours: those of boto3 end after a second, or not at all within a body.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=_CONNECT_S,
-            read_timeout=READ_S,
-            max_pool_connections=_CONNECTIONS,
-            signature_version=UNSIGNED if self._unsigned else "s3v4",
-            # Checksums are ours, computed as the bytes come by.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra=f"clipshards/{version('clipshards')}",
-        )
-        guard_logs()
-        try:
-            self._session = botocore.session.Session()
-            self._session.register_component("data_loader", _descriptions())
-            boto = boto3.session.Session(botocore_session=self._session)
-            self.client = boto.client("s3", config=config)
-            self.client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
-            self.client.meta.events.register("before-send.s3.GetObject", _as_asked)
-            endpoint = self.client.meta.endpoint_url
-            self._http = URLLib3Session(
-                verify=self._session.get_config_variable("ca_bundle") or True,
-                proxies=get_environ_proxies(endpoint),
-                timeout=(_CONNECT_S, READ_S),
-                max_pool_connections=_CONNECTIONS,
-            )
-        except (BotoCoreError, ValueError) as exc:
-            words = words_for(exc) if isinstance(exc, BotoCoreError) else str(exc)
-            raise StorageError(f"{self._url}: {words}") from exc
-        self._urls.clear()
-        self._region = self.client.meta.region_name
+    @property
+    def about_payer(self) -> dict[str, str]:
+        """What requests say of who pays for them, as arguments of the client's methods."""
+        return self.connection.about_payer
 
-    def tried(self, request: Callable[[Any], Any], *, where: str) -> Any:
+    def tried(
+        self, request: Callable[[Any], Any], *, where: str, most_s: float = float("inf")
+    ) -> Any:
         """Return what a request gives, made again while the store is in passing trouble.
 
         Args:
             request: Called with the client, once or more.
             where: What it is about, for errors.
+            most_s: Seconds after which it is no longer worth it, if the patience is longer.
 
         Raises:
             ClientError: The store refuses, for a reason that the caller may know; those that
                 are the user's to mend are StorageError.
             StorageError: It cannot be had, or not within the patience for it.
         """
-        patience = Patience(reached=self.reached)
+        patience = Patience(reached=self.reached, most_s=most_s)
         while True:
+            connection = self.connection
             try:
-                found = request(self.client)
+                found = request(connection.client)
                 if not _is_whole(found):
                     raise ProtocolError(CUT_SHORT)
             except TROUBLES as exc:
-                self.met(exc, patience, where=where)
+                self.met(exc, patience, connection, where=where)
             else:
                 self.reached = True
                 return found
 
-    def met(self, trouble: Exception, patience: Patience, *, where: str, got: int = 0) -> None:
+    def met(
+        self,
+        trouble: Exception,
+        patience: Patience,
+        connection: S3Connection,
+        *,
+        where: str,
+        got: int = 0,
+    ) -> None:
         """Wait if a request is worth another try, else raise.
+
+        Args:
+            trouble: What became of the last try.
+            patience: Of this request.
+            connection: What the last try was made by; once it is told that its credentials are
+                expired, the next one is made by another.
+            where: What the request is about, for errors.
+            got: Bytes that came so far.
 
         Raises:
             StorageError: It is not, or the patience is at its end.
@@ -137,7 +109,9 @@ class S3Process:
             # Whoever keeps them in a file may have written new ones.
             patience.renewed = True
             patience.tries += 1
-            self._connect()
+            with self._renewing:
+                if self.connection is connection:
+                    self.connection = S3Connection(self._url, self.bucket)
             return
         if is_passing(trouble):
             if patience.again(got=got):
@@ -150,54 +124,6 @@ class S3Process:
             raise StorageError(f"{where}: {words_for(trouble)}") from None
         self.reached = True
         raise trouble
-
-    def get(self, key: str, headers: dict[str, str], *, where: str) -> AWSResponse:
-        """Return the answer to a GET of an object, its body unread.
-
-        botocore's parts and not its `get_object`: a request costs a fifth of the CPU time.
-
-        Raises:
-            Answer: It is not 200 or 206.
-            BotoCoreError: There was none.
-        """
-        url = self._url_of(key, where=where)
-        if self.payer:
-            headers = {**headers, "x-amz-request-payer": self.payer}
-        request = AWSRequest("GET", url, headers=headers, stream_output=True)
-        if not self._unsigned:
-            credentials = self._session.get_credentials()
-            S3SigV4Auth(credentials, "s3", self._region).add_auth(request)
-        answer = self._http.send(request.prepare())
-        if answer.status_code not in (200, 206):
-            raise Answer(
-                answer.status_code, answer.content, answer.headers.get("x-amz-bucket-region")
-            )
-        return answer
-
-    def _url_of(self, key: str, *, where: str) -> str:
-        """Return the address of an object as botocore's rules have it, for this store."""
-        url = self._urls.get(key)
-        if url is None:
-            try:
-                answer = self.client.get_object(Bucket=self.bucket, Key=key)
-            except BotoCoreError as exc:
-                raise StorageError(f"{where}: {words_for(exc)}") from exc
-            asked = answer["ResponseMetadata"]["HTTPHeaders"]
-            url = asked["x-url"].partition("?")[0]
-            self._region = asked["x-region"] or self._region
-            if len(self._urls) >= _URLS_KEPT:
-                self._urls.clear()
-            self._urls[key] = url
-        return url
-
-
-@cache
-def _descriptions() -> Any:
-    """Return what reads the descriptions of AWS's services, once: it takes a tenth of a second."""
-    return botocore.session.Session().get_component("data_loader")
-
-
-_URLS_KEPT = 4096
 
 
 def _is_whole(answer: Any) -> bool:
@@ -215,28 +141,6 @@ def _is_whole(answer: Any) -> bool:
 def is_whole_etag(etag: str) -> bool:
     """Return whether an ETag, which stands in quotes, did not break off."""
     return len(etag) >= 2 and etag[0] == etag[-1] == '"'
-
-
-def _no_answer(request: AWSRequest, **_: object) -> AWSResponse:
-    """Stand in for the HEAD of a bucket by which botocore looks for another region.
-
-    A store that answers it with 301 and without the region would be asked for ever.
-    """
-    return AWSResponse(request.url, 404, {}, HTTPResponse(io.BytesIO(), preload_content=False))
-
-
-def _as_asked(request: AWSRequest, **_: object) -> AWSResponse:
-    """Stand in for the GET of an object: we make it ourselves, where botocore would.
-
-    (Its presigned addresses are no help: they lead to the endpoint of all regions.)
-    """
-    signed = request.headers.get("Authorization", b"")
-    text = signed.decode() if isinstance(signed, bytes) else signed
-    # AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/s3/aws4_request, ...
-    scope = text.partition(",")[0].split("/")
-    region = scope[2] if len(scope) == 5 else ""
-    asked = {"x-url": request.url, "x-region": region, "content-length": "0"}
-    return AWSResponse(request.url, 200, asked, HTTPResponse(io.BytesIO(), preload_content=False))
 
 
 def split_url(url: str) -> tuple[str, str]:

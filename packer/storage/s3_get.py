@@ -10,9 +10,10 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage import s3_client
+from clipshards.packer.storage import s3_connection
 from clipshards.packer.storage.patience import SLOWEST, Patience
 from clipshards.packer.storage.s3_client import S3Process, is_whole_etag
+from clipshards.packer.storage.s3_connection import S3Connection
 from clipshards.packer.storage.s3_errors import CUT_SHORT, TROUBLES, Answer, words_for
 
 # At most so much of a broken body is asked for again.
@@ -59,8 +60,9 @@ class ObjectReader:
         """
         patience = Patience(reached=self._process.reached)
         while True:
+            connection = self._process.connection
             try:
-                yield from self._once(size)
+                yield from self._once(connection, size)
                 return
             except TROUBLES as exc:
                 if isinstance(exc, Answer) and exc.status == 416:  # it ends before the range
@@ -69,13 +71,13 @@ class ObjectReader:
                     raise StorageError(_changed(self._where)) from None
                 got = self._place - self._start
                 try:
-                    self._process.met(exc, patience, where=self._where, got=got)
+                    self._process.met(exc, patience, connection, where=self._where, got=got)
                 except Answer as final:
                     missing = final.code in ("NoSuchBucket", "NoSuchKey")
                     kind = NotFoundError if missing else StorageError
                     raise kind(f"{self._where}: {words_for(final)}") from None
 
-    def _once(self, size: int) -> Iterator[bytes]:
+    def _once(self, connection: S3Connection, size: int) -> Iterator[bytes]:
         """Yield what is left by one request.
 
         Raises:
@@ -89,7 +91,7 @@ class ObjectReader:
         else:
             last = "" if self._stop is None else self._stop - 1
             headers["Range"] = f"bytes={self._place}-{last}"
-        answer = self._process.get(self._key, headers, where=self._where)
+        answer = connection.get(self._key, headers, where=self._where)
         body = answer.raw
         try:
             expected = _OF_WHOLE if answer.status_code == 200 else _OF_RANGE
@@ -139,7 +141,7 @@ def _in_time(body: BaseHTTPResponse, left: int, size: int) -> Iterator[bytes]:
         got += len(piece)
         yield piece
         took = time.monotonic() - started
-        if took > s3_client.READ_S + got / SLOWEST:
+        if took > s3_connection.READ_S + got / SLOWEST:
             raise ProtocolError(f"{got} bytes came in {took:.0f} s")
 
 
@@ -162,7 +164,7 @@ class _Watch(threading.Thread):
         super().__init__(name="clipshards-watch", daemon=True)
         self.done = threading.Event()
         self._body = body
-        self._most_s = s3_client.READ_S + size / SLOWEST
+        self._most_s = s3_connection.READ_S + size / SLOWEST
         # When the piece was asked for that is being read.
         self._asked_s: float | None = None
 

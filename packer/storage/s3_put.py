@@ -3,7 +3,7 @@
 import base64
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import DatasetError, StorageError
+from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage.s3_client import S3Process
 from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
 
@@ -20,6 +20,8 @@ _PART = 16 * 2**20
 _MOST_PARTS = 10_000
 # Parts on the way while the next one is filled.
 _UNDER_WAY = 2
+# Seconds for parts on the way that are no longer wanted, and then for giving up their upload.
+_ABORT_S = 5.0
 _TAKEN = (409, 412)
 # What stores say to the second request that completes an upload.
 _ENDED = ("InvalidPart", "NoSuchUpload")
@@ -55,7 +57,7 @@ class Upload:
         self._about = dict(about)
         self._target = {"Bucket": process.bucket, "Key": key}
         self._condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-        self._extra = {"RequestPayer": process.payer} if process.payer else {}
+        self._extra = process.about_payer
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._size = 0
@@ -109,20 +111,23 @@ class Upload:
         )
 
     def abort(self) -> None:
-        """Let all that was sent go. What the store does not say yes to is left for later."""
+        """Let all that was sent go. What the store does not say yes to is left for later.
+
+        With little patience: somebody may have pressed Ctrl-C because the store does not answer.
+        """
         for future in self._under_way:
             future.cancel()
-        for future in self._under_way:
-            with suppress(Exception):
-                future.exception()
+        # A part that arrives behind the end of its upload would stay.
+        wait(self._under_way, timeout=_ABORT_S)
         self._pending.clear()
         if self._id is not None:
-            with suppress(DatasetError, ClientError):
+            with suppress(StorageError, ClientError):
                 self._process.tried(
                     lambda client: client.abort_multipart_upload(
                         **self._target, **self._extra, UploadId=self._id
                     ),
                     where=self._where,
+                    most_s=_ABORT_S,
                 )
 
     def _send_part(self) -> None:

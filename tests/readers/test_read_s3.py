@@ -27,7 +27,7 @@ from s3_server import S3Server
 from torch.utils.data import DataLoader
 
 from clipshards.packer import CorruptShardError, StorageError, VideoRecord, pack
-from clipshards.packer.storage import s3_client
+from clipshards.packer.storage import s3_connection
 from clipshards.packer.storage.s3 import S3Storage
 from clipshards.readers import (
     Concat,
@@ -565,7 +565,7 @@ def test_a_bit_that_the_network_changes_heals(
 def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
     """Return a proxy with some patience of its clients."""
     monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
-    monkeypatch.setattr(s3_client, "READ_S", 2.0)
+    monkeypatch.setattr(s3_connection, "READ_S", 2.0)
     return s3_proxy
 
 

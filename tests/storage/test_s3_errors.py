@@ -18,7 +18,7 @@ from fault_proxy import Fault, FaultProxy
 from s3_server import S3Server, free_ports
 
 from clipshards.packer.format.errors import DatasetError, StorageError
-from clipshards.packer.storage import Storage, open_storage, patience, s3_client
+from clipshards.packer.storage import Storage, open_storage, patience, s3_connection
 
 STAGING = "train/.build"
 WRONG_SECRET = "wrong+secret/0123456789abcdefghijklmnopq"
@@ -29,7 +29,7 @@ PASSWORD = "password-in-an-address"
 @pytest.fixture
 def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
     """Return a proxy with little patience of its clients."""
-    monkeypatch.setattr(s3_client, "READ_S", 5.0)
+    monkeypatch.setattr(s3_connection, "READ_S", 5.0)
     monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "2")
     return s3_proxy
 

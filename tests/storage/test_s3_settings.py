@@ -8,7 +8,7 @@ from s3_server import S3Server
 
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage import Storage, open_storage
-from clipshards.packer.storage.s3_client import S3Process
+from clipshards.packer.storage.s3_connection import S3Connection
 
 STAGING = "train/.build"
 
@@ -95,5 +95,5 @@ def test_addresses_are_those_of_botocore(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    process = S3Process("s3://videos", "videos", reached=False)
-    assert process._url_of("set/a b", where="x") == address
+    connection = S3Connection("s3://videos", "videos")
+    assert connection._address_of("set/a b", where="x")[0] == address

@@ -1,0 +1,154 @@
+"""One connection to S3: a client, its credentials, and reads by botocore's parts."""
+
+import io
+import os
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+from urllib3 import HTTPResponse
+
+from clipshards.packer.format.errors import StorageError
+from clipshards.packer.storage.s3_errors import Answer, words_for
+from clipshards.packer.storage.s3_secrets import guard_logs
+
+_CONNECT_S = 10.0
+READ_S = 20.0
+_CONNECTIONS = 128
+_YES = ("1", "true", "yes", "on")
+_URLS_KEPT = 4096
+
+
+class S3Connection:
+    """Settings and credentials as they were read at one moment; safe in any thread."""
+
+    def __init__(self, url: str, bucket: str) -> None:
+        """Read them; no request is made.
+
+        Args:
+            url: The location, for errors.
+            bucket: Its bucket.
+
+        Raises:
+            StorageError: The settings of AWS cannot be used.
+        """
+        self._bucket = bucket
+        self._payer = os.environ.get("AWS_REQUEST_PAYER", "")
+        self._unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in _YES
+        # Address and region of the objects that were asked for last.
+        self._asked: dict[str, tuple[str, str]] = {}
+        config = Config(
+            # Retries are ours: those of boto3 end after a second, or not at all within a body.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=_CONNECT_S,
+            read_timeout=READ_S,
+            max_pool_connections=_CONNECTIONS,
+            signature_version=UNSIGNED if self._unsigned else "s3v4",
+            # Checksums are ours, computed as the bytes come by.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra=f"clipshards/{version('clipshards')}",
+        )
+        guard_logs()
+        try:
+            self._session = botocore.session.Session()
+            self._session.register_component("data_loader", _descriptions())
+            boto = boto3.session.Session(botocore_session=self._session)
+            self.client = boto.client("s3", config=config)
+            self.client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
+            self.client.meta.events.register("before-send.s3.GetObject", _as_asked)
+            self._http = URLLib3Session(
+                verify=self._session.get_config_variable("ca_bundle") or True,
+                proxies=get_environ_proxies(self.client.meta.endpoint_url),
+                timeout=(_CONNECT_S, READ_S),
+                max_pool_connections=_CONNECTIONS,
+            )
+        except (BotoCoreError, ValueError) as exc:
+            words = words_for(exc) if isinstance(exc, BotoCoreError) else str(exc)
+            raise StorageError(f"{url}: {words}") from exc
+
+    @property
+    def about_payer(self) -> dict[str, str]:
+        """What requests for another payer's bucket say, as arguments of the client."""
+        return {"RequestPayer": self._payer} if self._payer else {}
+
+    def get(self, key: str, headers: dict[str, str], *, where: str) -> AWSResponse:
+        """Return the answer to a GET of an object, its body unread.
+
+        botocore's parts and not its `get_object`: a request costs a fifth of the CPU time.
+
+        Args:
+            key: The object.
+            headers: What the request says besides, such as its range.
+            where: What it is about, for errors.
+
+        Raises:
+            Answer: It is not 200 or 206.
+            BotoCoreError: There was none.
+            StorageError: The object has no address by the settings.
+        """
+        url, region = self._address_of(key, where=where)
+        if self._payer:
+            headers = {**headers, "x-amz-request-payer": self._payer}
+        request = AWSRequest("GET", url, headers=headers, stream_output=True)
+        if not self._unsigned:
+            S3SigV4Auth(self._session.get_credentials(), "s3", region).add_auth(request)
+        answer = self._http.send(request.prepare())
+        if answer.status_code not in (200, 206):
+            raise Answer(
+                answer.status_code, answer.content, answer.headers.get("x-amz-bucket-region")
+            )
+        return answer
+
+    def _address_of(self, key: str, *, where: str) -> tuple[str, str]:
+        """Return address and region of an object as botocore's rules have them."""
+        found = self._asked.get(key)
+        if found is None:
+            try:
+                answer = self.client.get_object(Bucket=self._bucket, Key=key)
+            except BotoCoreError as exc:
+                raise StorageError(f"{where}: {words_for(exc)}") from exc
+            asked = answer["ResponseMetadata"]["HTTPHeaders"]
+            region = asked["x-region"] or self.client.meta.region_name
+            found = asked["x-url"].partition("?")[0], region
+            if len(self._asked) >= _URLS_KEPT:
+                self._asked.clear()
+            self._asked[key] = found
+        return found
+
+
+@cache
+def _descriptions() -> Any:
+    """Return what reads the descriptions of AWS's services, once: it takes a tenth of a second."""
+    return botocore.session.Session().get_component("data_loader")
+
+
+def _no_answer(request: AWSRequest, **_: object) -> AWSResponse:
+    """Stand in for the HEAD of a bucket by which botocore looks for another region.
+
+    A store that answers it with 301 and without the region would be asked for ever.
+    """
+    return AWSResponse(request.url, 404, {}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+
+def _as_asked(request: AWSRequest, **_: object) -> AWSResponse:
+    """Stand in for the GET of an object: we make it ourselves, where botocore would.
+
+    (Its presigned addresses are no help: they lead to the endpoint of all regions.)
+    """
+    signed = request.headers.get("Authorization", b"")
+    text = signed.decode() if isinstance(signed, bytes) else signed
+    # AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/s3/aws4_request, ...
+    scope = text.partition(",")[0].split("/")
+    region = scope[2] if len(scope) == 5 else ""
+    asked = {"x-url": request.url, "x-region": region, "content-length": "0"}
+    return AWSResponse(request.url, 200, asked, HTTPResponse(io.BytesIO(), preload_content=False))
