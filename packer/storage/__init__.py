@@ -2,10 +2,10 @@
 
 import os
 
-from clipshards.packer.storage.base import Storage
+from clipshards.packer.storage.base import Storage, Stored
 from clipshards.packer.storage.local import LocalStorage
 
-__all__ = ["Storage", "open_storage"]
+__all__ = ["Storage", "Stored", "open_storage"]
 
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:

@@ -4,12 +4,20 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 Write = Callable[[bytes], None]
 """Appends bytes to the file being made."""
+
+
+class Stored(NamedTuple):
+    """What is known of a file that was not read."""
+
+    bytes: int
+    crc32c: int | None
+    """Of the whole file, as a store computed it when the file came; None where none is kept."""
 
 
 class Storage(Protocol):
@@ -46,6 +54,9 @@ class Storage(Protocol):
 
     def size(self, name: str) -> int | None:
         """Return the file's size in bytes, None if there is no such file."""
+
+    def stored(self, name: str) -> Stored | None:
+        """Return what is known of the file without reading it, None if there is no such file."""
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the bytes of all files directly in `folder` by their sorted names, without it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage.base import NOTHING, Write
+from clipshards.packer.storage.base import NOTHING, Stored, Write
 from clipshards.packer.storage.names import checked_name
 
 # Below the customary limit of 1,024 open files, for a few threads.
@@ -112,6 +112,11 @@ class LocalStorage:
             return path.stat().st_size if path.is_file() else None
         except OSError as exc:
             raise self._error(name, exc) from exc
+
+    def stored(self, name: str) -> Stored | None:
+        """See `Storage`."""
+        size = self.size(name)
+        return None if size is None else Stored(size, None)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the bytes of all files directly in `folder` by their sorted names."""

@@ -11,12 +11,12 @@ from urllib3.exceptions import ProtocolError
 
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage.base import NOTHING, Write
+from clipshards.packer.storage.base import NOTHING, Stored, Write
 from clipshards.packer.storage.names import checked_name
 from clipshards.packer.storage.s3_client import S3Process, split_url
 from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
 from clipshards.packer.storage.s3_get import ObjectReader
-from clipshards.packer.storage.s3_put import Upload, checksum_text
+from clipshards.packer.storage.s3_put import Upload, checksum_text, crc32c_of
 
 _MOST_REMOVED = 1000
 # Of a whole object that comes damaged.
@@ -97,6 +97,11 @@ class S3Storage:
         """Return the object's size in bytes, None if there is no such object."""
         found = self._head(name)
         return None if found is None else int(found["ContentLength"])
+
+    def stored(self, name: str) -> Stored | None:
+        """See `Storage`. Asked for is no byte of the object."""
+        found = self._head(name, ChecksumMode="ENABLED")
+        return None if found is None else Stored(int(found["ContentLength"]), crc32c_of(found))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Storage`."""
@@ -223,9 +228,9 @@ class S3Storage:
         self._etags.pop(name, None)
         return self._asked(name, request, expected=expected)
 
-    def _head(self, name: str) -> Any:
+    def _head(self, name: str, **more: str) -> Any:
         def request(client: Any, target: Mapping[str, str]) -> Any:
-            answer = client.head_object(**target)
+            answer = client.head_object(**target, **more)
             if not answer.get("ETag"):
                 raise ProtocolError(CUT_SHORT)
             return answer

@@ -221,7 +221,7 @@ class Upload:
             raise StorageError(f"{self._where}: {words_for(exc)}") from exc
         same = (
             found["ContentLength"] == self._size
-            and found.get("ChecksumCRC32C") == checksum_text(self._crc32c)
+            and crc32c_of(found) == self._crc32c
             and found.get("Metadata", {}) == self._about
         )
         if not same:
@@ -230,6 +230,21 @@ class Upload:
                 f"({reason}); it is left as it is. If no other job is at work, run again"
             )
         return True
+
+
+def crc32c_of(answer: Mapping[str, Any]) -> int | None:
+    """Return the CRC32C of a whole object that a HEAD told, None where it told none.
+
+    That of an upload in parts may be one over the checksums of the parts (type COMPOSITE).
+    """
+    text = answer.get("ChecksumCRC32C", "")
+    if answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:  # old composite ones end with a dash and the number of parts
+        return None
+    return int.from_bytes(data, "big") if len(data) == 4 else None
 
 
 def checksum_text(crc: int) -> str:

@@ -9,6 +9,7 @@ from s3_server import S3Server
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage import Storage, open_storage
 from clipshards.packer.storage.s3_connection import S3Connection
+from clipshards.packer.storage.s3_put import crc32c_of
 
 STAGING = "train/.build"
 
@@ -97,3 +98,20 @@ def test_addresses_are_those_of_botocore(
         monkeypatch.setenv(name, value)
     connection = S3Connection("s3://videos", "videos")
     assert connection._address_of("set/a b", where="x")[0] == address
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"ChecksumCRC32C": "4waSgw==", "ChecksumType": "FULL_OBJECT"}, 0xE3069283),
+        ({"ChecksumCRC32C": "4waSgw=="}, 0xE3069283),
+        ({"ChecksumCRC32C": "4waSgw==", "ChecksumType": "COMPOSITE"}, None),
+        ({"ChecksumCRC32C": "4waSgw==-2"}, None),
+        ({"ChecksumCRC32C": "4waS"}, None),
+        ({"ChecksumCRC32": "4waSgw=="}, None),
+    ],
+)
+def test_checksum_of_a_store_counts_where_it_is_of_the_whole(
+    answer: dict[str, str], expected: int | None
+) -> None:
+    assert crc32c_of(answer) == expected

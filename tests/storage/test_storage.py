@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import random
 import re
 import shutil
 import threading
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage import Storage, open_storage
+from clipshards.packer.storage import Storage, Stored, open_storage
 from clipshards.packer.storage.local import LocalStorage
 
 STAGING = "train/.build"
@@ -52,6 +54,19 @@ class TestEveryStorage:
         for opened in (storage, open_again()):
             assert opened.read_all("train/a") == data
             assert opened.size("train/a") == len(data)
+
+    @pytest.mark.parametrize("size", [0, 5, 17 * 2**20])
+    def test_store_knows_size_and_checksum_of_what_was_written(
+        self, storage: Storage, open_again: Open, size: int
+    ) -> None:
+        assert storage.stored("train/a") is None
+        data = random.Random(size).randbytes(size)
+        with storage.writer("train/a", staging=STAGING) as write:
+            write(data)
+        storage.put("train/b", data, staging=STAGING)
+        for name in ("train/a", "train/b"):
+            expected = Stored(size, crc32c(data) if storage.far else None)
+            assert open_again().stored(name) == expected
 
     @pytest.mark.parametrize("size", [0, 1, 511, 2**20 + 1])
     def test_sizes_from_nothing_up(self, storage: Storage, size: int) -> None:
