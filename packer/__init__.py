@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clipshards.packer.annotations.rawframe_list import RawframeList
     from clipshards.packer.annotations.skeleton_file import SkeletonFile
     from clipshards.packer.annotations.video_list import VideoList
+    from clipshards.packer.copying import CopyReport, DamagedSourceError, copy
     from clipshards.packer.engines.local import LocalEngine
     from clipshards.packer.engines.ray import RayEngine
     from clipshards.packer.finish import finish_split
@@ -62,7 +63,9 @@ _HOME = {
     "AudioRecord": "clipshards.packer.records",
     "AvaCsv": "clipshards.packer.annotations.ava_csv",
     "AvaRecord": "clipshards.packer.records",
+    "CopyReport": "clipshards.packer.copying",
     "CorruptShardError": _ERRORS,
+    "DamagedSourceError": "clipshards.packer.copying",
     "DatasetError": _ERRORS,
     "DecodeError": _ERRORS,
     "Estimate": "clipshards.packer.trial",
@@ -94,6 +97,7 @@ _HOME = {
     "VideoList": "clipshards.packer.annotations.video_list",
     "VideoRecord": "clipshards.packer.records",
     "WorkerError": _ERRORS,
+    "copy": "clipshards.packer.copying",
     "finish_split": "clipshards.packer.finish",
     "pack": "clipshards.packer.packing",
     "read_class_names": "clipshards.packer.annotations.class_names",
@@ -107,7 +111,9 @@ __all__ = [
     "AudioRecord",
     "AvaCsv",
     "AvaRecord",
+    "CopyReport",
     "CorruptShardError",
+    "DamagedSourceError",
     "DatasetError",
     "DecodeError",
     "Estimate",
@@ -139,6 +145,7 @@ __all__ = [
     "VideoList",
     "VideoRecord",
     "WorkerError",
+    "copy",
     "finish_split",
     "pack",
     "read_class_names",

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
+    from clipshards.readers.comparing import CompareReport, compare
     from clipshards.readers.data import ShardDataset, ShardMapDataset
-    from clipshards.readers.integrity import Finding, VerifyReport, verify
+    from clipshards.readers.findings import Finding, VerifyReport
+    from clipshards.readers.integrity import verify
     from clipshards.readers.loader import Loader
     from clipshards.readers.lookup import Lookup
     from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
@@ -35,9 +37,10 @@ _HOME = {
     "BatchPosition": "batches",
     "ClassBalanced": "mixing",
     "Clip": "clips",
+    "CompareReport": "comparing",
     "Concat": "mixing",
     "DenseClip": "clips",
-    "Finding": "integrity",
+    "Finding": "findings",
     "Loader": "loader",
     "Lookup": "lookup",
     "RawframesItem": "rawframes",
@@ -46,10 +49,11 @@ _HOME = {
     "SkeletonItem": "skeleton",
     "Split": "split",
     "UniformClip": "clips",
-    "VerifyReport": "integrity",
+    "VerifyReport": "findings",
     "VideoItem": "video",
     "Weighted": "mixing",
     "collate_items": "collate",
+    "compare": "comparing",
     "open_dataset": "opening",
     "verify": "integrity",
 }
@@ -62,6 +66,7 @@ __all__ = [
     "BatchPosition",
     "ClassBalanced",
     "Clip",
+    "CompareReport",
     "Concat",
     "DenseClip",
     "Finding",
@@ -77,6 +82,7 @@ __all__ = [
     "VideoItem",
     "Weighted",
     "collate_items",
+    "compare",
     "open_dataset",
     "verify",
 ]

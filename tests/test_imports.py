@@ -26,6 +26,7 @@ GROUND = {
     "clipshards.packer.format": [],
     "clipshards.packer.storage": ["clipshards.packer.format"],
     "clipshards.packer.frames": ["clipshards.packer.format"],
+    "clipshards.packer.processes": [],
 }
 ROOMS = GROUND | {
     "clipshards.packer.annotations": [
@@ -39,12 +40,10 @@ ROOMS = GROUND | {
         "clipshards.packer.annotations",
         "clipshards.packer.encoding",
         "clipshards.packer.media_root",
-        "clipshards.packer.processes",
         "clipshards.packer.records",
     ],
     "clipshards.packer.encoding": [],
     "clipshards.packer.media_root": ["clipshards.packer.format"],
-    "clipshards.packer.processes": [],
     "clipshards.packer.records": [],
     "clipshards.packer": [
         *GROUND,
@@ -52,7 +51,6 @@ ROOMS = GROUND | {
         "clipshards.packer.encoding",
         "clipshards.packer.media",
         "clipshards.packer.media_root",
-        "clipshards.packer.processes",
         "clipshards.packer.records",
         "clipshards.packer.skeletons",
     ],

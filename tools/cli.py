@@ -26,7 +26,9 @@ _COMMANDS = {
     ),
     "info": ("clipshards.tools.info:info", "Print what a data set holds."),
     "show": ("clipshards.tools.show:show", "Print one sample, found by its key or your id."),
-    "verify": ("clipshards.tools.verify:verify", "Read every byte and say what is damaged."),
+    "verify": ("clipshards.tools.verify:verify", "Check a data set and say what is damaged."),
+    "compare": ("clipshards.tools.compare:compare", "Say in what two data sets differ."),
+    "copy": ("clipshards.tools.copying:copy", "Copy a data set, every byte checked."),
     "batch": ("clipshards.tools.order:batch", "List the items that make a step of training."),
     "when": ("clipshards.tools.order:when", "Say in which steps of training a sample comes up."),
     "bench": ("clipshards.tools.bench:bench", "Measure how fast a data set comes here."),
@@ -118,8 +120,8 @@ def main() -> None:
         code = 141
     except (click.Abort, KeyboardInterrupt):
         click.echo(
-            "\nInterrupted. Given again without --replan, a pack command goes on where this one "
-            "stopped.",
+            "\nInterrupted. Given again without --replan, a pack or copy command goes on where "
+            "this one stopped.",
             err=True,
         )
         code = 143 if _ended else 130

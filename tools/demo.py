@@ -61,7 +61,9 @@ def demo(out: str) -> None:
     click.echo("2. verify every byte")
     checked = verify(shards)
     if not checked.whole:
-        raise click.ClickException("\n".join(map(str, checked.findings)))
+        raise click.ClickException(
+            "\n".join(f"{finding.place}: {finding.message}" for finding in checked.findings)
+        )
     click.echo(f"   whole: {count_text(checked.shards, 'shard')}, {checked.samples} samples")
 
     click.echo("3. one batch of each split")

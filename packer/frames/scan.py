@@ -178,9 +178,17 @@ def _scan_stream(
 
 
 def describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
-    """Return what is known before decoding, the number of frames apart."""
+    """Return what is known before decoding, the number of frames apart.
+
+    Raises:
+        MediaError: The container names the codec in other characters than ASCII.
+    """
     context = stream.codec_context
     extradata = context.extradata or b""
+    try:
+        codec_tag = context.codec_tag
+    except UnicodeDecodeError as exc:
+        raise MediaError(f"the codec's tag is not ASCII: {exc.object!r}") from None
     duration_s = 0.0
     if stream.duration and stream.time_base:
         duration_s = float(stream.duration * stream.time_base)
@@ -188,7 +196,7 @@ def describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
         duration_s = container.duration / av.time_base
     return VideoInfo(
         codec=context.name,
-        codec_tag=context.codec_tag,
+        codec_tag=codec_tag,
         extradata=extradata,
         nal_length_size=nal_length_size(context.name, extradata),
         pixel_format=context.pix_fmt or "",

@@ -440,18 +440,18 @@ def test_a_sound_sample_is_whole(tmp_path: Path, name: str) -> None:
     assert list(TASKS[task].faults(values)) == []
     place = write_split(tmp_path, task, [values, values])
     report = verify(place)
-    assert (report.findings, report.samples) == ([], 2)
+    assert (report.damage, report.samples) == ([], 2)
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: f"{wrong.base}-{wrong.message}")
 def test_a_fault_is_found_by_verify_and_refused_by_the_reader(tmp_path: Path, wrong: Wrong) -> None:
     task, values = bases()[wrong.base]
     place = write_split(tmp_path, task, [with_changes(values, wrong.values)])
-    findings = verify(place).findings
+    findings = verify(place).damage
     named = [finding for finding in findings if finding.part == wrong.part]
     assert named, findings
     assert any(wrong.message in finding.message for finding in named), findings
-    assert {(finding.shard, finding.sample) for finding in findings} == {
+    assert {(finding.shard, finding.key) for finding in findings} == {
         ("train-000000.tar", "train-00000000")
     }
     with pytest.raises(FormatError) as caught:
@@ -465,7 +465,7 @@ def test_a_fault_does_not_hide_those_of_the_next_sample(tmp_path: Path) -> None:
     first = with_changes(values, changed(BOXES, absent=("keypoint.npy",)))
     second = with_changes(values, {"box_score.npy": floats(4)})
     place = write_split(tmp_path, task, [first, values, second])
-    named = {(finding.sample, finding.part) for finding in verify(place).findings}
+    named = {(finding.key, finding.part) for finding in verify(place).damage}
     assert {("train-00000000", "json"), ("train-00000002", "box_score.npy")} <= named
     assert "train-00000001" not in {sample for sample, _ in named}
 
@@ -475,7 +475,7 @@ def test_more_items_in_the_index_than_in_the_sample_are_refused(tmp_path: Path, 
     task, values = bases()[name]
     items = values["json"].items
     place = write_split(tmp_path, task, [values], items=5)
-    (finding,) = verify(place).findings
+    (finding,) = verify(place).damage
     assert finding.message == f"items is {items}, the index says 5"
     split = open_dataset(place)
     assert len(split) == 5

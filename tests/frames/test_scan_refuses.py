@@ -335,3 +335,10 @@ def test_flipped_frame_number_of_a_disposable_picture_changes_no_other_frame() -
                 except MediaError:
                     continue
                 _assert_equal_to_sequential(bytes(broken), scan, single=30)
+
+
+def test_tag_of_a_codec_that_is_no_text_is_refused() -> None:
+    data = bytearray(video_bytes("mp4", "mpeg4", size=(64, 48), frames=10))
+    data[data.index(b"mp4v") + 2] = 0xE4
+    with pytest.raises(MediaError, match="tag is not ASCII"):
+        scan_video(bytes(data))

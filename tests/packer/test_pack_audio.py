@@ -96,7 +96,7 @@ def test_features_are_those_of_the_files_in_the_list(
     for name, about in zip(names, read_abouts(tmp_path / "out/val").values(), strict=True):
         assert (about["id"], about["total_frames"], about["codec"]) == (name, 10, "")
         assert (about["sample_rate_hz"], about["channels"], about["duration_s"]) == (0, 0, 0.0)
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
     assert open_dataset(tmp_path / "out", split="val").manifest.recipe == {
         "features": "compute",
         "keep_audio": "no",
@@ -120,7 +120,7 @@ def test_the_sound_is_kept_beside_the_features(
         theirs = sound_of(data)[0]
         error = 0 if form == "source" else 0.5 / 32768
         assert np.abs(sound_of(kept.data)[0] - theirs).max() <= error
-    assert verify(out).findings == []
+    assert verify(out).damage == []
     split = open_dataset(out, split="val")
     item = ShardMapDataset(split)[1]
     assert (item["id"], item["label"], item["audios"].shape[1]) == ("v1.mp4", 1, 80)
@@ -135,7 +135,7 @@ def test_a_sound_file_is_kept_untouched(
     first, second = read_samples(tmp_path / "out/val").values()
     assert first["wav"] == (sounds / "w.wav").read_bytes()
     assert list(second) == ["json", "mel.npy", "m4a"]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 @pytest.mark.parametrize("form", ["no", "source", "wav", "flac"])
@@ -198,7 +198,7 @@ def test_what_has_no_good_sound_is_a_reject(
         assert says[row.id] in row.message
     # Nothing stands in for a sound that is not there.
     assert len(read_samples(tmp_path / "out/val")) == 2
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 def test_a_sound_that_cannot_be_kept_is_a_reject_that_names_the_way_out(
@@ -300,7 +300,7 @@ def test_verify_names_a_shard_that_has_sounds_where_others_have_none(
     pack_sounds(sounds, out, shard_size=1)
     split = open_dataset(out, split="val")
     assert len(split.manifest.shards) == 2
-    assert verify(out).findings == []
+    assert verify(out).damage == []
     # The second shard again, whose sample now has its sound.
     old = split.read_index(1)
     recipe = Recipe(features="compute", keep_audio="source")
@@ -312,9 +312,12 @@ def test_verify_names_a_shard_that_has_sounds_where_others_have_none(
     shards = (split.manifest.shards[0], writer.finish(records=1))
     (out / "val" / shards[1].name).write_bytes(buffer)
     (out / "val/manifest.json").write_bytes(replace(split.manifest, shards=shards).encode())
-    (finding,) = verify(out).findings
+    (finding,) = verify(out).damage
     assert finding.shard == "val-000001.tar"
-    assert finding.message == "samples of json mel.npy media, those before have json mel.npy"
+    assert (
+        finding.message
+        == "parts of its samples: expected json mel.npy as in the shards before, got json mel.npy media"
+    )
 
 
 SOUND = AudioJson(
@@ -398,7 +401,7 @@ def test_the_command_computes_and_keeps(
     for split, parts in (("plain", [[], []]), ("kept", [["m4a"], ["wav"]])):
         samples = read_samples(tmp_path / "out" / split).values()
         assert [list(sample) for sample in samples] == [["json", "mel.npy", *p] for p in parts]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 def test_real_features_are_those_of_mmaction2(
@@ -420,7 +423,7 @@ def test_real_features_are_those_of_mmaction2(
     assert list(samples[0]) == ["json", "mel.npy", "m4a"]
     for name, sample in zip(names[1:], samples[1:], strict=True):
         assert sample["wav"] == (shared_data / name).read_bytes()
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
     item = ShardMapDataset(open_dataset(tmp_path / "out", split="val"))[2]
     assert np.array_equal(item["audios"], mels[2])
     assert (item["label"], item["total_frames"]) == (127, 75)

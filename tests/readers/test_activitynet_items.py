@@ -164,7 +164,7 @@ def test_features_of_csv_come_back(tmp_path: Path, header: bool, end: str) -> No
         assert item["feature"].tobytes() == due.tobytes()
         assert set(item) == KEYS | {"feature"}
     assert {about.csv_header for about in abouts(split).values()} == {header}
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
@@ -210,7 +210,7 @@ def test_the_official_layout_comes_back(tmp_path: Path, source_split: str | None
     assert set(items) == set(names)
     for name, item in items.items():
         check_annotation(item, ANNOTATION[name], counts=False)
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 VIDEOS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -255,7 +255,7 @@ def test_videos_come_back_beside_their_features(
         if clip is None:
             assert item["frame_numbers"].tolist() == list(range(len(frames[name])))
         np.testing.assert_array_equal(item["frames"], frames[name][item["frame_numbers"]])
-    assert verify(split.storage.url).findings == []
+    assert verify(split.storage.url).damage == []
 
 
 def test_videos_alone_come_back(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_videos_alone_come_back(tmp_path: Path) -> None:
         assert set(items[name]) == KEYS | VIDEO_KEYS
         due = np.stack(makers.frames_of(makers.short_video(seed, frames=4, sound=False)))
         np.testing.assert_array_equal(items[name]["frames"], due)
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 def test_features_can_be_written_to(packed_videos: tuple[Split, dict[str, Array]]) -> None:
@@ -336,7 +336,7 @@ def test_the_real_annotation_comes_back(shared_data: Path, tmp_path: Path) -> No
         "v_test2": (5, 400),
         "v_demo": (20, 400),
     }
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 def test_the_real_official_layout_comes_back(shared_data: Path, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_the_sound_sample_is_whole(
     place = craft([[sample_of(sound_values)] * 2], task="activitynet")
     rewrite_manifest(place / "train", labels="none", class_names=LABELS)
     report = verify(place)
-    assert (report.findings, report.samples) == ([], 2)
+    assert (report.damage, report.samples) == ([], 2)
 
 
 def test_labels_that_are_none_of_the_class_names_are_found(
@@ -393,7 +393,7 @@ def test_labels_that_are_none_of_the_class_names_are_found(
 ) -> None:
     place = craft([[sample_of(sound_values)]], task="activitynet")
     rewrite_manifest(place / "train", labels="none", class_names=("Arm wrestling", "a\nb"))
-    findings = verify(place).findings
+    findings = verify(place).damage
     assert {finding.part for finding in findings} == {"json"}
     assert all("'Élan'" in finding.message for finding in findings)
 
@@ -446,8 +446,8 @@ def test_parts_that_do_not_fit_are_found_and_refused(
     bad = replace(sample_of(change(dict(sound_values))), summary=sound.summary)
     place = craft([[sound, bad, sound]], task="activitynet")
     rewrite_manifest(place / "train", labels="none")
-    findings = verify(place).findings
-    assert {finding.sample for finding in findings} == {"train-00000001"}, findings
+    findings = verify(place).damage
+    assert {finding.key for finding in findings} == {"train-00000001"}, findings
     assert part in {finding.part for finding in findings}, findings
     reader = ItemReader(open_dataset(place), clip=UniformClip(1))
     for number in (0, 2):
@@ -462,8 +462,8 @@ def test_a_description_of_a_video_that_is_not_there_is_found(
     values = {name: v for name, v in sound_values.items() if name not in ("frames.npy", "mp4")}
     place = craft([[sample_of(values)]], task="activitynet")
     rewrite_manifest(place / "train", labels="none")
-    (finding,) = verify(place).findings
-    assert (finding.sample, finding.part) == ("train-00000000", "json")
+    (finding,) = verify(place).damage
+    assert (finding.key, finding.part) == ("train-00000000", "json")
 
 
 def test_features_or_a_video_there_must_be(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def test_rows_and_frames_of_videos_come_back(
         check_frames(item, source(video))
         assert set(item) == AVA_KEYS | {"proposals", "proposal_scores"}
     assert split.manifest.labels in ("one", "many")
-    assert verify(split.storage.url).findings == []
+    assert verify(split.storage.url).damage == []
 
 
 AVA_KEYS = {
@@ -502,7 +502,7 @@ def test_rows_and_frames_of_folders_come_back(
         check_persons(item, merged[moment])
         check_proposals(item, proposals.get(f"{video},{second:04d}"))
         check_frames(item, source(f"frames/{video}"))
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 def test_frames_that_mmaction2_reads_a_start_index_later_are_stored(
@@ -622,7 +622,7 @@ def test_custom_classes_are_renumbered_and_named(
     assert items["heard.mp4", 1]["labels"].tolist() == [[0, 1], [0, 3]]
     assert items["heard.mp4", 2]["labels"].tolist() == [[0, 2]]
     assert len(items) == 2
-    assert verify(split.storage.url).findings == []
+    assert verify(split.storage.url).damage == []
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -764,7 +764,7 @@ def test_real_rows_and_frames_come_back(
     root = shared_data / media
     report = pack(records, tmp_path / "set", split="real", media_root=root)
     assert report.rejects == ()
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
     split = open_dataset(tmp_path / "set")
     fields = [line.split(",") for line in file.read_text().split()]
     rows = [
@@ -873,7 +873,7 @@ def test_the_sound_sample_is_whole(
 ) -> None:
     place = craft([[sample_of(sound_values), sample_of(sound_values)]], task="ava")
     report = verify(place)
-    assert (report.findings, report.samples) == ([], 2)
+    assert (report.damage, report.samples) == ([], 2)
     assert len(read_all(open_dataset(place))) == 6
 
 
@@ -978,8 +978,8 @@ def test_parts_that_do_not_fit_are_found_and_refused(
     sound = sample_of(sound_values)
     bad = replace(sample_of(change(dict(sound_values))), items=3, summary=sound.summary)
     place = craft([[sound, bad, sound]], task="ava")
-    findings = verify(place).findings
-    assert {finding.sample for finding in findings} == {"train-00000003"}, findings
+    findings = verify(place).damage
+    assert {finding.key for finding in findings} == {"train-00000003"}, findings
     assert part in {finding.part for finding in findings}, findings
     reader = ItemReader(open_dataset(place))
     for number in (0, 6):
@@ -992,7 +992,7 @@ def test_proposals_that_the_sample_does_not_have_are_found(
     sound_values: dict[str, Any], craft: Callable[..., Path]
 ) -> None:
     values = {name: value for name, value in sound_values.items() if name != "proposals.npy"}
-    (finding,) = verify(craft([[sample_of(values)]], task="ava")).findings
+    (finding,) = verify(craft([[sample_of(values)]], task="ava")).damage
     assert "a key frame has proposals, the sample has none" in finding.message
 
 
@@ -1003,13 +1003,13 @@ def test_actions_that_the_manifest_does_not_allow_are_found(
 ) -> None:
     place = craft([[sample_of(sound_values)]], task="ava")
     rewrite_manifest(place / "train", class_names=tuple("abcde"))
-    assert verify(place).findings == []
+    assert verify(place).damage == []
     rewrite_manifest(place / "train", class_names=tuple("abc"))
-    assert any("label 4 of 3 classes" in f.message for f in verify(place).findings)
+    assert any("label 4 of 3 classes" in f.message for f in verify(place).damage)
     rewrite_manifest(place / "train", class_names=())
     labels = sound_values["labels.npy"]
     twice = moment(0, labels=3)(sound_values) | {
         "labels.npy": np.concatenate([labels[:2], [[1, 7]], labels[2:]])
     }
     second = craft([[sample_of(twice)]], split="twice", task="ava")
-    assert any("2 labels in a split of mode 'one'" in f.message for f in verify(second).findings)
+    assert any("2 labels in a split of mode 'one'" in f.message for f in verify(second).damage)

@@ -26,7 +26,8 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.samples.base import Sample
-from clipshards.readers.integrity import Finding, total_bytes, verify
+from clipshards.readers.findings import Finding
+from clipshards.readers.integrity import total_bytes, verify
 from clipshards.readers.opening import open_dataset
 
 BLOCK = 512
@@ -92,7 +93,16 @@ def copy(intact: Path, tmp_path: Path) -> Path:
 
 
 def damaged_parts(findings: list[Finding]) -> set[tuple[str, str]]:
-    return {(finding.sample, finding.part) for finding in findings if finding.sample}
+    return {
+        (finding.key, finding.part)
+        for finding in findings
+        if finding.key and finding.severity == "error"
+    }
+
+
+def errors(place: Path) -> list[Finding]:
+    """Return the damage that a check finds: media that stand twice are none."""
+    return verify(place).damage
 
 
 def messages(findings: list[Finding]) -> str:
@@ -115,7 +125,11 @@ def test_an_intact_data_set_is_whole(intact: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "multi", "bare", "gaps", None])
 def test_every_kind_of_split_is_whole(location: Path, split: str | None) -> None:
     report = verify(location, split=split)
-    assert report.findings == []
+    assert report.whole
+    # The splits were packed of the same videos.
+    assert {finding.severity for finding in report.findings} == (
+        {"warning"} if split is None else set()
+    )
     expected = ["bare", "gaps", "multi", "train"] if split is None else [split]
     assert list(report.splits) == expected
     assert report.samples == sum(len(open_dataset(location, split=name)) for name in expected)
@@ -232,7 +246,7 @@ def test_a_truncated_shard_is_found_wherever_it_ends(intact: Path, copy: Path) -
         report = verify(copy)
         text = (size, messages(report.findings))
         assert {finding.shard for finding in report.findings} == {DAMAGED}, text
-        assert f"{size} bytes, the manifest expects {len(data)}" in text[1]
+        assert f"size: expected {len(data)} bytes, got {size} bytes" in text[1]
         # The index is gone, but a header says which part the file ends in.
         cut = next(region for region in found if region.start <= size < region.stop)
         named = damaged_parts(report.findings)
@@ -251,13 +265,15 @@ def test_bytes_behind_the_end_are_found(copy: Path, more: bytes) -> None:
     findings = verify(copy).findings
     assert {finding.shard for finding in findings} == {DAMAGED}
     assert damaged_parts(findings) == set()
-    assert f"{size + len(more)} bytes, the manifest expects {size}" in messages(findings)
+    assert f"size: expected {size} bytes, got {size + len(more)} bytes" in messages(findings)
 
 
 def test_a_missing_shard_is_named(copy: Path) -> None:
     (copy / "train" / DAMAGED).unlink()
     report = verify(copy)
-    assert [str(finding) for finding in report.findings] == [f"train/{DAMAGED}: missing"]
+    assert [str(finding) for finding in report.findings] == [
+        f"error: train/{DAMAGED}: missing; make it whole again by clipshards repair"
+    ]
     assert (report.shards, report.samples) == (3, 4)
 
 
@@ -305,7 +321,7 @@ def test_an_altered_manifest_is_named(copy: Path) -> None:
         path.write_bytes(changed)
         report = verify(copy)
         (finding,) = report.findings
-        assert (finding.split, finding.shard, finding.sample) == ("train", "", "")
+        assert (finding.split, finding.shard, finding.key) == ("train", "manifest.json", "")
         assert "manifest.json" in str(finding)
         assert report.splits == {}
         total_bytes(copy)
@@ -326,7 +342,7 @@ def test_altered_or_missing_rejects_are_named(copy: Path) -> None:
             path.write_bytes(changed)
         report = verify(copy)
         assert not report.whole, changed
-        assert {(f.split, f.shard, f.sample) for f in report.findings} == {
+        assert {(f.split, f.shard, f.key) for f in report.findings} == {
             ("train", "rejects.jsonl", "")
         }
         assert report.samples == 6, "the shards were not looked at"
@@ -479,7 +495,7 @@ def test_parts_that_break_the_format_are_named(
     craft: Callable[..., Path], changes: dict[str, Any], part: str, message: str
 ) -> None:
     place = craft([[sample(), sample(**changes)], [sample()]])
-    findings = verify(place).findings
+    findings = errors(place)
     assert findings, "nothing was found"
     assert damaged_parts(findings) == {("train-00000001", part)}
     assert {finding.shard for finding in findings} == {"train-000000.tar"}
@@ -487,7 +503,7 @@ def test_parts_that_break_the_format_are_named(
 
 
 def test_a_crafted_split_is_whole(craft: Callable[..., Path]) -> None:
-    assert verify(craft([[sample(), sample()], [], [sample()]])).findings == []
+    assert errors(craft([[sample(), sample()], [], [sample()]])) == []
 
 
 def test_rejects_that_do_not_add_up_are_named(
@@ -495,8 +511,11 @@ def test_rejects_that_do_not_add_up_are_named(
 ) -> None:
     place = craft([[sample(), sample()]])
     rewrite_manifest(place / "train", accounting=Accounting(3, 2, 1, {}))
-    (finding,) = verify(place).findings
-    assert (finding.shard, "the manifest counts 1" in finding.message) == ("rejects.jsonl", True)
+    (finding,) = errors(place)
+    assert (finding.shard, "expected 1 as the manifest counts, got 0" in finding.message) == (
+        "rejects.jsonl",
+        True,
+    )
 
 
 def test_a_label_without_a_class_is_named(
@@ -504,8 +523,8 @@ def test_a_label_without_a_class_is_named(
 ) -> None:
     place = craft([[sample(), sample(labels=(2,))]])
     rewrite_manifest(place / "train", class_names=("walk", "run"))
-    (finding,) = verify(place).findings
-    assert (finding.sample, finding.message) == ("train-00000001", "label 2 of 2 classes")
+    (finding,) = errors(place)
+    assert (finding.key, finding.message) == ("train-00000001", "label 2 of 2 classes")
 
 
 def test_a_key_in_two_shards_is_named(
@@ -530,8 +549,8 @@ def test_a_key_in_two_shards_is_named(
     )
     (folder / "train-000001.tar").write_bytes(again)
     rewrite_manifest(folder, shards=(first, fixed))
-    (finding,) = verify(place).findings
-    assert (finding.shard, finding.sample) == ("train-000001.tar", "train-00000000")
+    (finding,) = errors(place)
+    assert (finding.shard, finding.key) == ("train-000001.tar", "train-00000000")
     assert finding.message == "a sample of this key stands in another shard too"
 
 
@@ -569,16 +588,21 @@ def test_an_index_that_is_not_the_shards_is_named(
         crc32c=crc32c(changed),
     )
     rewrite_manifest(place / "train", shards=(fixed,))
-    (finding,) = verify(place).findings
+    (finding,) = errors(place)
     assert finding.shard == path.name
     assert "number is 1, the manifest expects 0" in finding.message
 
 
 def test_finding_reads_as_one_line() -> None:
-    finding = Finding("train", "train-000001.tar", "train-00000007", "mp4", "gone")
-    assert str(finding) == "train/train-000001.tar: train-00000007.mp4: gone"
-    assert str(replace(finding, sample="", part="")) == "train/train-000001.tar: gone"
-    assert str(replace(finding, shard="", sample="", part="")) == "train: gone"
+    finding = Finding(
+        "train", "train-000001.tar", "gone", key="train-00000007", part="mp4", remedy="weep"
+    )
+    place = "train/train-000001.tar: train-00000007.mp4"
+    assert str(finding) == f"error: {place}: gone; weep"
+    assert str(replace(finding, id="a b")) == f"error: {place} (id 'a b'): gone; weep"
+    of_shard = replace(finding, key="", part="", expected="1", found="2")
+    assert str(of_shard) == "error: train/train-000001.tar: gone: expected 1, got 2; weep"
+    assert str(replace(of_shard, shard="", severity="warning")).startswith("warning: train: gone:")
 
 
 def test_verifying_loads_neither_torch_nor_pyav(intact: Path) -> None:

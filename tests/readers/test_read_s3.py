@@ -413,6 +413,10 @@ def test_no_more_is_read_ahead_than_may_be(
     loader.close()
     del loader
     gc.collect()
+    # The thread that made the last read lets go of it a moment later.
+    deadline = time.monotonic() + 5
+    while counted.now and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert counted.now == 0
 
 
@@ -487,7 +491,7 @@ def test_verify_names_a_flipped_byte(copied: Place) -> None:
     near, far = verify(copied.folder), verify(copied.url)
     found = far.findings[0]
     assert (found.split, found.shard) == ("train", f"train-{HIT:06d}.tar")
-    assert (found.sample, found.part) == (key, part)
+    assert (found.key, found.part) == (key, part)
     assert far.findings == near.findings
 
 
@@ -565,7 +569,7 @@ def test_a_bit_that_the_network_changes_heals(
 def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
     """Return a proxy with some patience of its clients."""
     monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
-    monkeypatch.setattr(s3_connection, "READ_S", 2.0)
+    monkeypatch.setattr(s3_connection, "READ_S", 1.0)
     return s3_proxy
 
 
@@ -593,10 +597,13 @@ PASSING: dict[str, list[Fault]] = {
 }
 
 
+# Of videos each part is a read of its own, of skeletons many are one: a fault strikes other bytes.
 @pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("kind", ["video", pytest.param("skeleton", marks=pytest.mark.deep)])
 def test_epoch_through_a_fault_that_passes_has_exactly_its_samples(
-    place: Place, proxy: FaultProxy, fault: str
+    places: dict[str, Place], proxy: FaultProxy, fault: str, kind: str
 ) -> None:
+    place = places[kind]
     expected = epochs_of(made(place.folder).loader(threads=0), 1)
     dataset = made(place.url)
     faults = [replace(one) for one in PASSING[fault]]
@@ -646,13 +653,13 @@ def test_epoch_through_a_fault_that_stays_is_an_error_in_time(
     place: Place, proxy: FaultProxy, fault: Fault, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = made(place.url)
-    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "1")
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "0.2")
     proxy.faults = [fault]
     started = time.monotonic()
     loader = dataset.loader(threads=2)
     with pytest.raises((StorageError, CorruptShardError), match=says):
         list(loader)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 10
     loader.close()
 
 

@@ -74,7 +74,7 @@ def packed(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_packed_lists_are_whole(packed: Path) -> None:
     report = verify(packed)
-    assert report.findings == []
+    assert report.damage == []
     assert report.samples == 9
 
 

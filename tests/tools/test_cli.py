@@ -11,7 +11,7 @@ import click
 import makers
 import pytest
 
-from clipshards.readers import integrity
+from clipshards.readers import VerifyReport, integrity
 from clipshards.tools import cli, demo
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,6 +26,8 @@ COMMANDS = (
     "info",
     "show",
     "verify",
+    "compare",
+    "copy",
     "batch",
     "when",
     "bench",
@@ -62,7 +64,9 @@ HELP = {
     ("build-audio-features",): ("AUDIO_HOME", "SPECTROGRAM_DIR", "--part", "--num-workers"),
     ("info",): ("LOCATION", "--split", "--json"),
     ("show",): ("LOCATION", "KEY_OR_ID", "--split", "--json"),
-    ("verify",): ("LOCATION", "--split", "--json", "Exit code 0"),
+    ("verify",): ("LOCATION", "--split", "--level", "--journal", "--json", "Exit code 0"),
+    ("compare",): ("A B", "--split", "--json", "Exit code 0"),
+    ("copy",): ("A B", "--split", "--json", "Exit code 0"),
     ("demo",): ("--out",),
 }
 
@@ -279,7 +283,7 @@ def test_an_interrupted_run_is_told_how_to_go_on(
     monkeypatch.setattr(integrity, "verify", interrupt)
     code, _, err = run("verify", packed)
     assert code == 130
-    assert "Given again without --replan, a pack command goes on" in err
+    assert "Given again without --replan, a pack or copy command goes on" in err
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "show", "pack"])
@@ -318,7 +322,7 @@ def test_an_error_of_click_in_a_command_is_one_line(
 ) -> None:
     whole = integrity.verify
 
-    def verify_damaged(location: Path) -> integrity.VerifyReport:
+    def verify_damaged(location: Path) -> VerifyReport:
         shard = location / "train" / "train-000000.tar"
         shard.write_bytes(shard.read_bytes()[:-1])
         return whole(location)

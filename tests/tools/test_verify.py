@@ -14,9 +14,12 @@ def test_a_whole_data_set_ends_with_0(run: Run, packed: Path) -> None:
         f"{name} {open_dataset(packed, split=name).manifest.content_digest[:12]}"
         for name in ("train", "val")
     ]
-    assert out.startswith("whole: 4 shards, 32 samples, ")
-    assert out.endswith(f" read ({', '.join(digests)})\n")
-    assert out.count("\n") == 1
+    *warnings, last = out.splitlines()
+    # The splits were packed of the same videos.
+    assert len(warnings) == 16
+    assert all(line.startswith("warning: val/val-000000.tar: val-") for line in warnings)
+    assert last.startswith("whole, 16 warnings: 4 shards, 32 samples, ")
+    assert last.endswith(f" read ({', '.join(digests)})")
 
 
 def test_one_split_can_be_verified(run: Run, damaged: Path) -> None:
@@ -28,10 +31,14 @@ def test_damage_ends_with_1_and_a_line_for_each_finding(run: Run, damaged: Path)
     key = open_dataset(damaged, split="train").read_index(1).keys[-1]
     code, out, err = run("verify", damaged)
     assert (code, err) == (1, "")
-    *findings, last = out.splitlines()
-    assert findings[0].startswith(f"train/train-000001.tar: {key}.mp4: ")
-    assert all(line.startswith("train/train-000001.tar: ") for line in findings)
-    assert last.startswith(f"DAMAGED, {len(findings)} findings: 4 shards, 32 samples, ")
+    *lines, last = out.splitlines()
+    findings = [line for line in lines if line.startswith("error: ")]
+    assert findings[0].startswith(f"error: train/train-000001.tar: {key}.mp4 (id 'class_")
+    assert findings[0].endswith("; make it whole again by clipshards repair")
+    assert all(line.startswith("error: train/train-000001.tar: ") for line in findings)
+    assert last.startswith(
+        f"DAMAGED, {len(findings)} findings, 15 warnings: 4 shards, 32 samples, "
+    )
 
 
 def test_a_lost_manifest_of_one_split_is_not_overlooked_when_named(run: Run, copied: Path) -> None:
@@ -55,19 +62,35 @@ def test_the_report_comes_as_json(run: Run, packed: Path, damaged: Path) -> None
     report = json.loads(out)
     assert report.keys() == {
         "location",
+        "level",
         "splits",
         "shards",
+        "skipped",
+        "left_out",
         "samples",
         "bytes",
+        "stored_checksums",
         "findings",
         "whole",
     }
-    assert (report["whole"], report["findings"]) == (True, [])
+    assert report["whole"] is True
+    assert {finding["severity"] for finding in report["findings"]} == {"warning"}
     assert report["splits"].keys() == {"train", "val"}
     code, out, err = run("verify", damaged, "--json")
     assert (code, err) == (1, "")
     report = json.loads(out)
     assert report["whole"] is False
     first = report["findings"][0]
-    assert first.keys() == {"split", "shard", "sample", "part", "message"}
+    assert first.keys() == {
+        "severity",
+        "split",
+        "shard",
+        "key",
+        "id",
+        "part",
+        "what",
+        "expected",
+        "found",
+        "remedy",
+    }
     assert (first["split"], first["shard"], first["part"]) == ("train", "train-000001.tar", "mp4")

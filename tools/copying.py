@@ -1,0 +1,63 @@
+"""`clipshards copy`: finished splits copied to another location, every byte checked."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from clipshards.tools.printing import bytes_text, count_text, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from clipshards.packer.copying import CopyReport
+
+
+@click.command()
+@click.argument("source", metavar="A")
+@click.argument("target", metavar="B")
+@click.option("--split", help="One split; default: all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def copy(source: str, target: str, split: str | None, as_json: bool) -> None:
+    """Copy the finished splits of the data set at A to B, byte for byte.
+
+    A and B are folders or s3://bucket/prefix. A shard appears at B only if its size and both
+    checksums are the manifest's; the manifest comes last. Interrupted or killed, the same command
+    goes on: what stands at B whole is not copied again.
+
+    Exit code 0: copied. 1: files at A are damaged, a line for each; all others were copied.
+    2: another split of the name stands at B.
+    """
+    from clipshards.packer.copying import DamagedSourceError, total_bytes
+    from clipshards.packer.copying import copy as copy_location
+
+    with progress_bar(total_bytes(source, split=split), "B", "copy") as bar:
+        try:
+            report = copy_location(source, target, split=split, progress=bar.update)
+        except DamagedSourceError as exc:
+            report = exc.report
+    if as_json:
+        print_json(asdict(report) | {"whole": not report.damaged})
+    else:
+        _print(report)
+    if report.damaged:
+        raise click.exceptions.Exit(1)
+
+
+def _print(report: "CopyReport") -> None:
+    for damage in report.damaged:
+        click.echo(str(damage))
+    for name in report.unfinished:
+        click.echo(f"{name}: packing has not ended, it was not copied")
+    digests = ", ".join(
+        f"{one.split} {one.content_digest[:12]}" for one in report.splits if one.finished
+    )
+    shards = sum(one.shards for one in report.splits)
+    copied = sum(one.shards_copied for one in report.splits)
+    stood = shards - copied - len([one for one in report.damaged if one.file.endswith(".tar")])
+    state = "copied"
+    if report.damaged:
+        state = f"DAMAGED, {count_text(len(report.damaged), 'file')}; copied"
+    click.echo(
+        f"{state}: {copied} of {count_text(shards, 'shard')}, "
+        f"{bytes_text(sum(one.bytes_copied for one in report.splits))}; {stood} stood there "
+        f"already ({digests or 'no split is whole'})"
+    )
