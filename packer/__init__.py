@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         SkeletonRecord,
         VideoRecord,
     )
+    from clipshards.packer.repairing import repair
     from clipshards.packer.reports import PackReport, PartReport, PlanSummary
     from clipshards.packer.status import Status
     from clipshards.packer.trial import Estimate
@@ -100,6 +101,7 @@ _HOME = {
     "copy": "clipshards.packer.copying",
     "finish_split": "clipshards.packer.finish",
     "pack": "clipshards.packer.packing",
+    "repair": "clipshards.packer.repairing",
     "read_class_names": "clipshards.packer.annotations.class_names",
 }
 
@@ -149,6 +151,7 @@ __all__ = [
     "finish_split",
     "pack",
     "read_class_names",
+    "repair",
 ]
 
 

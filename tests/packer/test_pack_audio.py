@@ -314,10 +314,9 @@ def test_verify_names_a_shard_that_has_sounds_where_others_have_none(
     (out / "val/manifest.json").write_bytes(replace(split.manifest, shards=shards).encode())
     (finding,) = verify(out).damage
     assert finding.shard == "val-000001.tar"
-    assert (
-        finding.message
-        == "parts of its samples: expected json mel.npy as in the shards before, got json mel.npy media"
-    )
+    assert finding.what == "parts of its samples"
+    expected = ("json mel.npy as in the shards before", "json mel.npy media")
+    assert (finding.expected, finding.found) == expected
 
 
 SOUND = AudioJson(

@@ -27,6 +27,7 @@ COMMANDS = (
     "show",
     "verify",
     "compare",
+    "repair",
     "copy",
     "batch",
     "when",
@@ -66,6 +67,7 @@ HELP = {
     ("show",): ("LOCATION", "KEY_OR_ID", "--split", "--json"),
     ("verify",): ("LOCATION", "--split", "--level", "--journal", "--json", "Exit code 0"),
     ("compare",): ("A B", "--split", "--json", "Exit code 0"),
+    ("repair",): ("LOCATION", "--from", "--split", "--json", "Exit code 0"),
     ("copy",): ("A B", "--split", "--json", "Exit code 0"),
     ("demo",): ("--out",),
 }

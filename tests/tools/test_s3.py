@@ -153,7 +153,7 @@ def test_damage_ends_with_1_and_is_named(run: Run, stored: Bucket) -> None:
     stored.flip(name, data.rindex(b".mp4\0") // 512 * 512 + 512 + 40)
     code, out, err = run("verify", stored.url)
     assert (code, err) == (1, "")
-    assert out.startswith(f"{name}: train-")
+    assert out.startswith(f"error: {name}: train-")
     assert out.splitlines()[-1].startswith("DAMAGED, ")
     code, out, _ = run("verify", stored.url, "--json", "--split", "train")
     assert (code, json.loads(out)["whole"]) == (1, False)
