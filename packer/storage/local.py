@@ -2,9 +2,9 @@
 
 import errno
 import os
+import resource
 import secrets
 import shutil
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -16,12 +16,14 @@ from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage.base import NOTHING, Stored, Write
 from clipshards.packer.storage.names import checked_name
 
-# Below the customary limit of 1,024 open files, for a few threads.
-_KEPT_OPEN = 128
+# Of the files that this process may have open, a storage keeps a part at most.
+_KEPT_OPEN, _KEPT_SHARE = 1024, 4
 # Linux moves at most 2**31 - 4096 bytes in one call.
 _MOST_PER_CALL = 1 << 30
 # What file systems without hard links answer (FAT, SMB, most FUSE mounts).
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+# Files open in this process, and in the system.
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 class _Descriptor:
@@ -38,14 +40,6 @@ class _Descriptor:
             os.close(self.number)
 
 
-class _PerThread(threading.local):
-    """Open files of one thread: an eviction cannot close what another thread reads."""
-
-    def __init__(self) -> None:
-        self.descriptors: OrderedDict[str, _Descriptor] = OrderedDict()
-        self.opened_after: object = None
-
-
 class LocalStorage:
     """A folder on disk; see `Storage` for the methods."""
 
@@ -54,9 +48,12 @@ class LocalStorage:
     def __init__(self, url: str) -> None:
         self.url = url
         self._root = Path(url).absolute()
-        self._open = _PerThread()
-        # Another object with each file that is replaced or removed here.
-        self._last_change = object()
+        # Those read last at the end; only by methods that are one step to other threads. Another
+        # object with each change made here: a file opened just before it is not found again.
+        self._open: OrderedDict[str, _Descriptor] = OrderedDict()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        unlimited = most == resource.RLIM_INFINITY
+        self._most_open = _KEPT_OPEN if unlimited else min(_KEPT_OPEN, most // _KEPT_SHARE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalStorage, (str(self._root),)
@@ -64,11 +61,11 @@ class LocalStorage:
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; fewer only where the file ends."""
         try:
-            descriptor = self._descriptor(name)
-            data = os.pread(descriptor, min(size, _MOST_PER_CALL), offset)
+            file = self._descriptor(name)
+            data = os.pread(file.number, min(size, _MOST_PER_CALL), offset)
             while 0 < len(data) < size:
                 more = os.pread(
-                    descriptor, min(size - len(data), _MOST_PER_CALL), offset + len(data)
+                    file.number, min(size - len(data), _MOST_PER_CALL), offset + len(data)
                 )
                 if not more:
                     break
@@ -167,7 +164,7 @@ class LocalStorage:
             with self._translating(name):
                 os.fsync(descriptor)
                 temporary.replace(path)
-                self._last_change = object()
+                self._open = OrderedDict()
                 _sync_folder(path.parent)
 
     def put(self, name: str, data: bytes, *, staging: str) -> None:
@@ -222,33 +219,44 @@ class LocalStorage:
         """Remove a file; one that does not exist is no error."""
         try:
             self._path(name).unlink(missing_ok=True)
-            self._last_change = object()
+            self._open = OrderedDict()
         except OSError as exc:
             raise self._error(name, exc) from exc
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder and all in it; one that does not exist is no error."""
-        try:
-            shutil.rmtree(self._path(name))
-            self._last_change = object()
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            raise self._error(name, exc) from exc
+        path = self._path(name)
+        with self._translating(name):
+            while path.exists():
+                # Not found is what another job removed at the same time.
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(path)
+        self._open = OrderedDict()
 
     def remove_unfinished(self, folder: str) -> None:
         """See `Storage`: all that is unfinished stands in staging folders."""
 
-    def _descriptor(self, name: str) -> int:
-        kept = self._open.descriptors
-        if self._open.opened_after is not self._last_change:
-            kept.clear()
-            self._open.opened_after = self._last_change
-        descriptor = kept.pop(name, None) or _Descriptor(self._path(name))
-        kept[name] = descriptor
-        if len(kept) > _KEPT_OPEN:
-            kept.popitem(last=False)
-        return descriptor.number
+    def _descriptor(self, name: str) -> _Descriptor:
+        """Return an open file: whoever holds it may read, also when it is no longer kept."""
+        kept = self._open
+        found = kept.get(name)
+        if found is None:
+            path = self._path(name)
+            try:
+                found = _Descriptor(path)
+            except OSError as exc:
+                if exc.errno not in _TOO_MANY:
+                    raise
+                _shorten(kept, 0)
+                found = _Descriptor(path)
+            found = kept.setdefault(name, found)
+            _shorten(kept, self._most_open)
+            return found
+        try:  # noqa: SIM105 (suppress takes a third of the time of a read)
+            kept.move_to_end(name)
+        except KeyError:  # another thread put it away
+            pass
+        return found
 
     def _path(self, name: str) -> Path:
         return self._root.joinpath(checked_name(name, url=self.url))
@@ -265,6 +273,13 @@ class LocalStorage:
             return NotFoundError(f"{self.url}: this is a file, expected the folder of a data set")
         place = f"{self.url}/{name}" if name else self.url
         return StorageError(f"{place}: {exc.strerror or exc}")
+
+
+def _shorten(kept: "OrderedDict[str, _Descriptor]", most: int) -> None:
+    """Put away the files that were read longest ago."""
+    while len(kept) > most:
+        with suppress(KeyError):  # other threads were faster
+            kept.popitem(last=False)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

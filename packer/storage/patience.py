@@ -43,7 +43,7 @@ class Patience:
             reached: Whether the store has ever answered.
             most_s: Seconds after which a request is no longer worth it.
         """
-        self._started = time.monotonic()
+        self._started_s = self._since_s = time.monotonic()
         self._seconds = min(patience_s(), most_s if reached else _FIRST_S)
         self._pause_s = _FIRST_PAUSE_S
         self._got = 0
@@ -54,21 +54,26 @@ class Patience:
     @property
     def waited_s(self) -> float:
         """Seconds since the first try."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self._started_s
+
+    def leave_out(self, seconds: float) -> None:
+        """Count so many seconds as none of the store's."""
+        self._since_s += seconds
 
     def again(self, *, got: int = 0) -> bool:
         """Wait before the next try; return False where there is to be none.
 
         Args:
-            got: Bytes that came so far: while they keep coming, the end is put off.
+            got: Bytes that came so far: while they keep coming, none too slowly, all begins anew.
         """
-        left = self._seconds + got / SLOWEST - self.waited_s
-        if left <= 0:
+        now_s = time.monotonic()
+        if got - self._got > SLOWEST * (now_s - self._since_s):
+            self._got, self._since_s, self._pause_s = got, now_s, _FIRST_PAUSE_S
+        left_s = self._seconds - (now_s - self._since_s)
+        if left_s <= 0:
             return False
-        if got > self._got:
-            self._got, self._pause_s = got, _FIRST_PAUSE_S
         # Not all clients of a store that was away should come back at one moment.
-        time.sleep(min(left, self._pause_s * random.uniform(0.5, 1.0)))
+        time.sleep(min(left_s, self._pause_s * random.uniform(0.5, 1.0)))
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         self.tries += 1
         return True

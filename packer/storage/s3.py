@@ -15,10 +15,11 @@ from clipshards.packer.storage.base import NOTHING, Stored, Write
 from clipshards.packer.storage.names import checked_name
 from clipshards.packer.storage.s3_client import S3Process, split_url
 from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
-from clipshards.packer.storage.s3_get import ObjectReader
+from clipshards.packer.storage.s3_get import ObjectReader, changed
 from clipshards.packer.storage.s3_put import Upload, checksum_text, crc32c_of
 
-_MOST_REMOVED = 1000
+# Objects that one request lists or removes; S3 takes no more.
+_PAGE = 1000
 # Of a whole object that comes damaged.
 _TRIES = 3
 
@@ -53,8 +54,12 @@ class S3Storage:
         self._etags: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        reached = self._reached if self._process is None else self._process.reached
-        return partial(S3Storage, reached=reached), (self.url,)
+        return partial(S3Storage, reached=self._has_answered), (self.url,)
+
+    @property
+    def _has_answered(self) -> bool:
+        """Whether the store has, to this process or one before it."""
+        return self._reached if self._process is None else self._process.reached
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset` on; fewer only where the object ends."""
@@ -63,8 +68,9 @@ class S3Storage:
             return b""
         reader = self._reader(name, offset, offset + size, etag=known)
         data = b"".join(reader.pieces())
-        if reader.etag and not known:
-            self._etags[name] = reader.etag
+        # Two threads may read from it first, one before and one after it is replaced.
+        if reader.etag and not known and reader.etag != self._etags.setdefault(name, reader.etag):
+            raise StorageError(changed(self._where(name)))
         return data
 
     def begin_read(self, name: str, offset: int, size: int) -> Future[bytes]:
@@ -166,8 +172,8 @@ class S3Storage:
         prefix = f"{self._key(name)}/"
         pages = self._pages(name, prefix, delimiter="")
         keys = [{"Key": entry["Key"]} for page in pages for entry in page.get("Contents", ())]
-        for start in range(0, len(keys), _MOST_REMOVED):
-            self._remove_keys(name, keys[start : start + _MOST_REMOVED])
+        for start in range(0, len(keys), _PAGE):
+            self._remove_keys(name, keys[start : start + _PAGE])
         self._etags.clear()
 
     def _remove_keys(self, folder: str, keys: list[dict[str, str]]) -> None:
@@ -245,7 +251,7 @@ class S3Storage:
 
     def _pages(self, folder: str | None, prefix: str, *, delimiter: str = "/") -> Iterator[Any]:
         """Yield the answers that list what stands below a prefix."""
-        more = {"Prefix": prefix, "Delimiter": delimiter}
+        more: dict[str, Any] = {"Prefix": prefix, "Delimiter": delimiter, "MaxKeys": _PAGE}
         while True:
             page = self._asked(
                 folder, lambda client, of: client.list_objects_v2(**_bucket(of), **more)
@@ -286,7 +292,7 @@ class S3Storage:
     def _here(self) -> S3Process:
         """Return what this process talks to the store with."""
         if self._process is None or not self._process.is_mine:
-            self._process = S3Process(self.url, self._bucket, reached=self._reached)
+            self._process = S3Process(self.url, self._bucket, reached=self._has_answered)
         return self._process
 
     def _key(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,8 +74,7 @@ class S3Process:
             connection = self.connection
             try:
                 found = request(connection.client)
-                if not _is_whole(found):
-                    raise ProtocolError(CUT_SHORT)
+                _check(found)
             except TROUBLES as exc:
                 self.met(exc, patience, connection, where=where)
             else:
@@ -126,21 +125,32 @@ class S3Process:
         raise trouble
 
 
-def _is_whole(answer: Any) -> bool:
-    """Return whether an answer of botocore has a head that did not break off."""
+def _check(answer: Any) -> None:
+    """Raise ProtocolError if the head of an answer of botocore broke off."""
     if not isinstance(answer, dict):
-        return True
+        return
     of_answer = answer["ResponseMetadata"]
     headers = of_answer["HTTPHeaders"]
-    says_length = "content-length" in headers or "transfer-encoding" in headers
-    return (of_answer["HTTPStatusCode"] == 204 or says_length) and is_whole_etag(
-        headers.get("etag", '""')
-    )
+    bare = of_answer["HTTPStatusCode"] == 204 or "transfer-encoding" in headers
+    check_head(headers, *(() if bare else ("content-length",)))
 
 
-def is_whole_etag(etag: str) -> bool:
-    """Return whether an ETag, which stands in quotes, did not break off."""
-    return len(etag) >= 2 and etag[0] == etag[-1] == '"'
+def check_head(headers: Mapping[str, str], *needed: str) -> None:
+    """Look whether the head of an answer came whole.
+
+    Raises:
+        ProtocolError: It did not, or is none of S3.
+    """
+    etag = headers.get("etag", '""')
+    if etag[:1] not in ("", '"'):
+        raise ProtocolError(
+            f"the ETag {etag} is none of S3; does a proxy on the way change what it passes on?"
+        )
+    for name in needed:
+        if name not in headers:
+            raise ProtocolError(f"the answer broke off, or comes without {name}")
+    if len(etag) < 2 or etag[-1] != '"':
+        raise ProtocolError(CUT_SHORT)
 
 
 def split_url(url: str) -> tuple[str, str]:

@@ -18,8 +18,8 @@ from botocore.utils import get_environ_proxies
 from urllib3 import HTTPResponse
 
 from clipshards.packer.format.errors import StorageError
-from clipshards.packer.storage.s3_errors import Answer, words_for
-from clipshards.packer.storage.s3_secrets import guard_logs
+from clipshards.packer.storage.s3_errors import Answer, CredentialsExpiredError, words_for
+from clipshards.packer.storage.s3_secrets import guard_logs, without_secrets
 
 _CONNECT_S = 10.0
 READ_S = 20.0
@@ -63,18 +63,30 @@ class S3Connection:
             self._session = botocore.session.Session()
             self._session.register_component("data_loader", _descriptions())
             boto = boto3.session.Session(botocore_session=self._session)
-            self.client = boto.client("s3", config=config)
-            self.client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
-            self.client.meta.events.register("before-send.s3.GetObject", _as_asked)
+            self._client = boto.client("s3", config=config)
+            self._client.meta.events.register("before-send.s3.HeadBucket", _no_answer)
+            self._client.meta.events.register("before-send.s3.GetObject", _as_asked)
             self._http = URLLib3Session(
                 verify=self._session.get_config_variable("ca_bundle") or True,
-                proxies=get_environ_proxies(self.client.meta.endpoint_url),
+                proxies=get_environ_proxies(self._client.meta.endpoint_url),
                 timeout=(_CONNECT_S, READ_S),
                 max_pool_connections=_CONNECTIONS,
             )
         except (BotoCoreError, ValueError) as exc:
-            words = words_for(exc) if isinstance(exc, BotoCoreError) else str(exc)
-            raise StorageError(f"{url}: {words}") from exc
+            known = isinstance(exc, BotoCoreError)
+            words = words_for(exc) if known else without_secrets(str(exc))
+            raise StorageError(f"{url}: {words}") from None  # its own message may hold secrets
+
+    @property
+    def client(self) -> Any:
+        """The client of botocore, whose next request has credentials that are good.
+
+        Raises:
+            BotoCoreError: There are none.
+        """
+        if not self._unsigned:
+            self._credentials()
+        return self._client
 
     @property
     def about_payer(self) -> dict[str, str]:
@@ -96,12 +108,13 @@ class S3Connection:
             BotoCoreError: There was none.
             StorageError: The object has no address by the settings.
         """
+        credentials = None if self._unsigned else self._credentials()
         url, region = self._address_of(key, where=where)
         if self._payer:
             headers = {**headers, "x-amz-request-payer": self._payer}
         request = AWSRequest("GET", url, headers=headers, stream_output=True)
         if not self._unsigned:
-            S3SigV4Auth(self._session.get_credentials(), "s3", region).add_auth(request)
+            S3SigV4Auth(credentials, "s3", region).add_auth(request)
         answer = self._http.send(request.prepare())
         if answer.status_code not in (200, 206):
             raise Answer(
@@ -109,16 +122,25 @@ class S3Connection:
             )
         return answer
 
+    def _credentials(self) -> Any:
+        """Return credentials, got anew where they expire; None where there are none."""
+        found = self._session.get_credentials()
+        try:
+            return None if found is None else found.get_frozen_credentials()
+        except RuntimeError:
+            # So botocore says that the new ones had expired too.
+            raise CredentialsExpiredError from None
+
     def _address_of(self, key: str, *, where: str) -> tuple[str, str]:
         """Return address and region of an object as botocore's rules have them."""
         found = self._asked.get(key)
         if found is None:
             try:
-                answer = self.client.get_object(Bucket=self._bucket, Key=key)
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
             except BotoCoreError as exc:
-                raise StorageError(f"{where}: {words_for(exc)}") from exc
+                raise StorageError(f"{where}: {words_for(exc)}") from None
             asked = answer["ResponseMetadata"]["HTTPHeaders"]
-            region = asked["x-region"] or self.client.meta.region_name
+            region = asked["x-region"] or self._client.meta.region_name
             found = asked["x-url"].partition("?")[0], region
             if len(self._asked) >= _URLS_KEPT:
                 self._asked.clear()

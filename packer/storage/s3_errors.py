@@ -15,8 +15,11 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as ConnectError
 from urllib3.exceptions import HTTPError
 
-# Errors of the way to the store, or of one that is away for a while.
-_PASSING_STATUS = (429, 500, 502, 503, 504)
+from clipshards.packer.storage.s3_secrets import without_secrets
+
+# Errors of the way to the store, or of one that is away for a while; above 500 all but a few.
+_PASSING_STATUS = (408, 429)
+_LASTING_STATUS = (501, 505)
 _PASSING_CODES = (
     "ConditionalRequestConflict",
     "InternalError",
@@ -42,6 +45,8 @@ _REMEDIES = {
     "SignatureDoesNotMatch": "the secret does not belong to the access key; look at "
     "AWS_SECRET_ACCESS_KEY",
     "NoSuchBucket": "there is no such bucket; make it, or look at the name and at AWS_ENDPOINT_URL",
+    "NoSuchUpload": "another run, or a lifecycle rule of the bucket, removed what was uploaded so "
+    "far; run again",
     "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
     "InvalidBucketName": "no bucket can have this name",
 } | dict.fromkeys(_EXPIRED, "the credentials have expired; get new ones, and run again")
@@ -63,6 +68,12 @@ class Answer(Exception):  # noqa: N818 (an answer, of which some are errors)
         self.region = region or (named[1].decode() if named else None)
 
 
+class CredentialsExpiredError(BotoCoreError):  # type: ignore[misc]
+    """What was asked for new credentials gave expired ones."""
+
+    fmt = "the credentials have expired"
+
+
 TROUBLES: tuple[type[Exception], ...] = (ClientError, BotoCoreError, HTTPError, Answer)
 """All that a request raises."""
 
@@ -80,8 +91,11 @@ def code_of(exc: Exception) -> str:
     """Return S3's name of an error, empty where it says none."""
     if isinstance(exc, Answer):
         return exc.code
+    if isinstance(exc, CredentialsExpiredError):
+        # As the store would say.
+        return _EXPIRED[0]
     if isinstance(exc, ClientError):
-        code = str(exc.response.get("Error", {}).get("Code", ""))
+        code = str(exc.response.get("Error", {}).get("Code") or "")
         # Answers without a body give the status in its place.
         return "" if code.isdigit() else code
     return ""
@@ -90,7 +104,9 @@ def code_of(exc: Exception) -> str:
 def is_passing(exc: Exception) -> bool:
     """Return whether the same request may well succeed later."""
     if isinstance(exc, ClientError | Answer):
-        return status_of(exc) in _PASSING_STATUS or code_of(exc) in _PASSING_CODES
+        status = status_of(exc)
+        of_server = status >= 500 and status not in _LASTING_STATUS
+        return of_server or status in _PASSING_STATUS or code_of(exc) in _PASSING_CODES
     # Of urllib3 comes what breaks a body that had begun.
     broken = (ConnectError, HTTPClientError, IncompleteReadError, HTTPError)
     return isinstance(exc, broken) and "CERTIFICATE_VERIFY_FAILED" not in str(exc)
@@ -107,12 +123,18 @@ def words_for(exc: Exception) -> str:
     if isinstance(exc, NoCredentialsError | PartialCredentialsError):
         return _NO_CREDENTIALS
     if isinstance(exc, ProfileNotFound | TokenRetrievalError):
-        return f"{exc}; look at AWS_PROFILE and ~/.aws"
+        return f"{without_secrets(str(exc))}; look at AWS_PROFILE and ~/.aws"
     status, code = status_of(exc), code_of(exc)
     region = _region_of(exc)
     if status == 301 or code in _REGION or (status == 400 and not code and region):
         known = f"it is in {region}: set AWS_REGION={region}" if region else "set AWS_REGION"
         return f"the bucket is in another region; {known}"
+    if status == 307:
+        elsewhere = f", or set AWS_REGION={region}" if region else ""
+        return (
+            f"the store sends on to another place ({code}), as it does while a bucket is new; wait "
+            f"a while and run again{elsewhere}"
+        )
     if code in _REMEDIES:
         return f"{code}: {_REMEDIES[code]}"
     if status == 403:
@@ -127,7 +149,8 @@ def words_for(exc: Exception) -> str:
         return "there is no such file"
     if status:
         return f"the store answers {status} {code}".rstrip()
-    return _without_secrets(f"{type(exc).__name__}: {exc}")
+    # The query of an address may be a signature.
+    return re.sub(r"\?[^\s\"']*", "", without_secrets(f"{type(exc).__name__}: {exc}"))
 
 
 def _region_of(exc: Exception) -> str | None:
@@ -138,9 +161,3 @@ def _region_of(exc: Exception) -> str | None:
         region = headers.get("x-amz-bucket-region") or exc.response.get("Error", {}).get("Region")
         return str(region) if region else None
     return None
-
-
-def _without_secrets(text: str) -> str:
-    """Return a message without what a URL may carry: user, password, signature."""
-    text = re.sub(r"//[^/@\s]*@", "//", text)
-    return re.sub(r"\?[^\s\"']*", "", text)

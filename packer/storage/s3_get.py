@@ -12,15 +12,15 @@ from urllib3.exceptions import ProtocolError
 from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.storage import s3_connection
 from clipshards.packer.storage.patience import SLOWEST, Patience
-from clipshards.packer.storage.s3_client import S3Process, is_whole_etag
+from clipshards.packer.storage.s3_client import S3Process, check_head
 from clipshards.packer.storage.s3_connection import S3Connection
-from clipshards.packer.storage.s3_errors import CUT_SHORT, TROUBLES, Answer, words_for
+from clipshards.packer.storage.s3_errors import TROUBLES, Answer, words_for
 
 # At most so much of a broken body is asked for again.
 _PIECE = 256 * 2**10
 # Of a body of this size, a thread that watches it is not to be noticed.
 _MANY = 16 * 2**20
-_OF_WHOLE = ("Content-Length", "ETag")
+_OF_WHOLE = ("ETag", "Content-Length")
 _OF_RANGE = (*_OF_WHOLE, "Content-Range")
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -62,13 +62,16 @@ class ObjectReader:
         while True:
             connection = self._process.connection
             try:
-                yield from self._once(connection, size)
+                for piece in self._once(connection, size):
+                    given_s = time.monotonic()
+                    yield piece
+                    patience.leave_out(time.monotonic() - given_s)
                 return
             except TROUBLES as exc:
                 if isinstance(exc, Answer) and exc.status == 416:  # it ends before the range
                     return
                 if isinstance(exc, Answer) and exc.status == 412:
-                    raise StorageError(_changed(self._where)) from None
+                    raise StorageError(changed(self._where)) from None
                 got = self._place - self._start
                 try:
                     self._process.met(exc, patience, connection, where=self._where, got=got)
@@ -92,14 +95,13 @@ class ObjectReader:
             last = "" if self._stop is None else self._stop - 1
             headers["Range"] = f"bytes={self._place}-{last}"
         answer = connection.get(self._key, headers, where=self._where)
+        self._process.reached = True
         body = answer.raw
         try:
-            expected = _OF_WHOLE if answer.status_code == 200 else _OF_RANGE
-            etag = answer.headers.get("ETag", "")
-            if not all(name in answer.headers for name in expected) or not is_whole_etag(etag):
-                raise ProtocolError(CUT_SHORT)
+            check_head(answer.headers, *(_OF_WHOLE if answer.status_code == 200 else _OF_RANGE))
+            etag = answer.headers["ETag"]
             if self.etag not in ("", etag):
-                raise StorageError(_changed(self._where))
+                raise StorageError(changed(self._where))
             self.etag = etag
             if whole:
                 self.checksum = answer.headers.get("x-amz-checksum-crc32c", "")
@@ -136,13 +138,21 @@ class ObjectReader:
 
 def _in_time(body: BaseHTTPResponse, left: int, size: int) -> Iterator[bytes]:
     """Yield a body as it comes, a system call at a time; raise ProtocolError where it trickles."""
-    started, got = time.monotonic(), 0
-    while got < left and (piece := body.read1(min(left - got, size))):
+    # Of a while; what came fast before excuses nothing later.
+    waited_s, got = 0.0, 0
+    while left:
+        asked_s = time.monotonic()
+        piece = body.read1(min(left, size))
+        waited_s += time.monotonic() - asked_s
+        if not piece:
+            return
+        left -= len(piece)
         got += len(piece)
         yield piece
-        took = time.monotonic() - started
-        if took > s3_connection.READ_S + got / SLOWEST:
-            raise ProtocolError(f"{got} bytes came in {took:.0f} s")
+        if waited_s > s3_connection.READ_S:
+            if got < waited_s * SLOWEST:
+                raise ProtocolError(f"{got} bytes came in {waited_s:.0f} s")
+            waited_s, got = 0.0, 0
 
 
 def _watched(body: BaseHTTPResponse, left: int, size: int) -> Iterator[bytes]:
@@ -186,7 +196,8 @@ class _Watch(threading.Thread):
                     self._body.shutdown()
 
 
-def _changed(where: str) -> str:
+def changed(where: str) -> str:
+    """Return what is to be said of an object whose bytes come from two versions."""
     return (
         f"{where}: it was replaced while it was being read; verify the data set, and begin the "
         "run again"

@@ -196,7 +196,7 @@ class Upload:
         except ClientError as exc:
             if status_of(exc) not in _TAKEN and code_of(exc) not in _ENDED:
                 raise StorageError(f"{self._where}: {words_for(exc)}") from exc
-            reason = words_for(exc)
+            reason = code_of(exc) or words_for(exc)
         if not self._stands(reason):
             raise StorageError(f"{self._where}: it was not stored ({reason}); run again")
         # Somebody else's bytes, the same ones: ours are not needed.

@@ -1,7 +1,9 @@
-"""Keeping secrets out of the logs of the libraries that talk to S3."""
+"""Keeping secrets out of what the libraries that talk to S3 log, and say in errors."""
 
 import logging
+import os
 import re
+from urllib.parse import unquote
 
 # With DEBUG on, botocore writes down whole requests.
 _LOGGERS = ("botocore.auth", "botocore.endpoint", "botocore.httpsession", "botocore.awsrequest")
@@ -10,6 +12,9 @@ _SECRETS = re.compile(
     r"""(security-token['"]?\s*[:=]\s*b?['"]?|Signature=|Signature:?\n)[^'",&\s]+""",
     re.IGNORECASE,
 )
+# User and password, also of an address without a scheme.
+_IN_ADDRESS = re.compile(r"""(?<=//)[^/@\s"']*@|[^/:@\s"']+:[^/@\s"']+@""")
+_LEAST = 3
 
 
 class _WithoutSecrets(logging.Filter):
@@ -30,9 +35,27 @@ def guard_logs() -> None:
 
 
 def without_secrets(text: str) -> str:
-    """Return a message without session tokens and signatures.
+    """Return a message without passwords, secret keys, session tokens and signatures.
 
     >>> without_secrets("x-amz-security-token:abc")
     'x-amz-security-token:...'
+    >>> without_secrets("no answer from http://me:secret@localhost:80")
+    'no answer from http://localhost:80'
     """
-    return _SECRETS.sub(r"\1...", text)
+    text = _SECRETS.sub(r"\1...", _IN_ADDRESS.sub("", text))
+    known = sorted(_known(), key=len, reverse=True)
+    if not known:
+        return text
+    return re.sub("|".join(map(re.escape, known)), "...", text, flags=re.IGNORECASE)
+
+
+def _known() -> set[str]:
+    """Return the secrets of the environment, and the parts that a wrong address falls into."""
+    secrets = [os.environ.get(name, "") for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")]
+    for name, value in os.environ.items():
+        if name.upper().startswith("AWS_ENDPOINT_URL") or name.upper().endswith("_PROXY"):
+            user = value.rpartition("://")[2].rpartition("@")[0]
+            secrets.append(user.partition(":")[2])
+    parts = {part for one in secrets for part in (one, *re.split(r"[\s/?#@]", one))}
+    # Less would be found in every second word.
+    return {form for part in parts for form in (part, unquote(part)) if len(form) >= _LEAST}

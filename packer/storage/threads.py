@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from clipshards.packer.format.errors import StorageError
+
 # A read of a megabyte costs a far store 30 ms and this machine 1 ms.
 _PER_PROCESSOR = 8
 _LEAST, _MOST = 32, 128
@@ -28,15 +30,20 @@ class Threads:
         weakref.finalize(self, self._shared.end).atexit = False
 
     def submit(self, work: Callable[[], bytes]) -> "Future[bytes]":
-        """Return what `work` will return, once there is a thread for it."""
+        """Return what `work` will return or raise, once there is a thread for it.
+
+        It is StorageError where the system starts not a single thread.
+        """
         shared = self._shared
         future: Future[bytes] = Future()
         with shared.lock:
-            if shared.idle <= 0 and shared.started < self._limit:
-                shared.started += 1
-                name = f"clipshards-storage-{shared.started}"
-                threading.Thread(target=shared.run, name=name, daemon=True).start()
-            else:
+            wanted = shared.idle <= 0 and shared.started < self._limit
+            if not (wanted and shared.start()):
+                if not shared.started:
+                    future.set_exception(
+                        StorageError("no thread can be started; look at the limits (ulimit -a)")
+                    )
+                    return future
                 # Below 0: tasks that the first thread to be done takes.
                 shared.idle -= 1
         shared.tasks.put((future, work))
@@ -51,6 +58,16 @@ class _Shared:
         self.lock = threading.Lock()
         self.started = 0
         self.idle = 0
+
+    def start(self) -> bool:
+        """Start another thread; return whether the system lets us."""
+        name = f"clipshards-storage-{self.started + 1}"
+        try:
+            threading.Thread(target=self.run, name=name, daemon=True).start()
+        except RuntimeError:
+            return False
+        self.started += 1
+        return True
 
     def run(self) -> None:
         """Do tasks, one after the other."""

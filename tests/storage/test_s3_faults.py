@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import random
 import re
 import socket
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,20 @@ from fault_proxy import Fault, FaultProxy
 from s3_server import S3Server
 
 from clipshards.packer.format.errors import NotFoundError, StorageError
-from clipshards.packer.storage import Storage, open_storage, s3_connection, s3_get, s3_put
+from clipshards.packer.storage import (
+    Storage,
+    open_storage,
+    patience,
+    s3,
+    s3_connection,
+    s3_get,
+    s3_put,
+)
 
 STAGING = "train/.build"
 PATIENCE_S = 2.0
+HASTE_S = 0.5
+"""Patience where it ends."""
 READ_S = 0.5
 """Of requests that carry little, where a silence is what is tested."""
 # A busy machine is no fault of what is tested.
@@ -94,6 +105,7 @@ def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
     """Return a proxy with less patience of its clients."""
     monkeypatch.setattr(s3_connection, "READ_S", 5.0)
     monkeypatch.setattr(s3_put, "_PART", PART)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_S", 0.03)
     monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", str(PATIENCE_S))
     return s3_proxy
 
@@ -101,6 +113,12 @@ def proxy(s3_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
 @pytest.fixture
 def storage(proxy: FaultProxy, s3_location: str) -> Storage:
     return open_storage(s3_location)
+
+
+@pytest.fixture
+def haste(proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients have hardly any patience."""
+    monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", str(HASTE_S))
 
 
 def is_silent(fault: Fault) -> bool:
@@ -117,11 +135,11 @@ def fails(storage: Storage, *words: str, name: str = "train/a", most: int = 1) -
         name: The object.
         most: Requests that may each be tried for as long as the patience lasts.
     """
-    started = time.monotonic()
+    started, patience_s = time.monotonic(), float(os.environ["CLIPSHARDS_S3_PATIENCE_S"])
     with pytest.raises(StorageError, match=re.escape(f"{storage.url}/{name}: ")) as caught:
         yield
     # The last try may begin when the patience ends, and wait for its answer.
-    assert time.monotonic() - started < most * (PATIENCE_S + 2 * READ_S) + SLACK_S
+    assert time.monotonic() - started < most * (patience_s + 2 * READ_S) + SLACK_S
     for word in words:
         assert re.search(word, str(caught.value)), str(caught.value)
 
@@ -132,6 +150,8 @@ READ_FAULTS = {
     "503, five times": (Fault(status=503, times=3), False),
     "500": (Fault(status=500, code="InternalError"), False),
     "429": (Fault(status=429, code="TooManyRequests"), False),
+    "408 of a proxy": (Fault(status=408, code=""), False),
+    "520 of a proxy": (Fault(status=520, code=""), False),
     "slow client": (Fault(status=400, code="RequestTimeout"), False),
     "expired": (Fault(status=400, code="ExpiredToken"), False),
     "no answer": (Fault(drop=True), False),
@@ -184,6 +204,7 @@ class TestReading:
                 assert after.if_match == etag
                 assert after.headers["Range"].endswith(f"-{stop - 1}")
 
+    @pytest.mark.usefixtures("haste")
     # By name: the fault, struck for ever, and what the error says.
     @pytest.mark.parametrize(
         ("fault", "says"),
@@ -193,6 +214,8 @@ class TestReading:
                 "the store answers 503 SlowDown; given up after [2-9] tries in [0-9]+ s",
             ),
             (Fault(status=500, code="InternalError"), "the store answers 500 InternalError"),
+            (Fault(status=520, code=""), "the store answers 520; given up after"),
+            (Fault(status=501, code="NotImplemented"), "the store answers 501 NotImplemented$"),
             (Fault(drop=True), "given up after"),
             (Fault(lose=True), "given up after"),
             (Fault(latency_s=2 * READ_S), "ReadTimeout.*given up after"),
@@ -233,14 +256,59 @@ class TestReading:
         starts = [request.start for request in proxy.requests]
         assert starts == list(range(0, len(DATA), PIECE + 1))
 
+    @pytest.mark.usefixtures("haste")
     def test_body_that_trickles_is_an_error_in_time(
-        self, storage: Storage, proxy: FaultProxy, truth: Truth
+        self, storage: Storage, proxy: FaultProxy, truth: Truth, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(s3_connection, "READ_S", READ_S)
         truth.put("train/a", DATA[:20_000])
         proxy.faults = [Fault("GET", times=None, rate=2000)]
-        with fails(storage, "given up after", most=2):
+        with fails(storage, "given up after"):
             storage.read("train/a", 0, len(DATA))
 
+    def test_body_that_comes_to_trickle_is_asked_for_again(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3_connection, "READ_S", READ_S)
+        truth.put("train/a", DATA)
+        # What came fast before excuses nothing.
+        slow = Fault("GET", call_at=2**21)
+        slow.call = lambda: setattr(slow, "rate", 1000)
+        proxy.faults = [slow]
+        assert storage.read("train/a", 0, len(DATA)) == DATA
+        assert proxy.requests[1].start >= 2**21
+
+    @pytest.mark.usefixtures("haste")
+    def test_bytes_that_came_before_buy_no_patience(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        truth.put("train/a", DATA)
+        proxy.faults = [Fault("GET", end_at=2**21), Fault("GET", times=None, status=503)]
+        with fails(storage, "503 SlowDown; given up after [2-9] tries in [01] s"):
+            storage.read("train/a", 0, len(DATA))
+
+    @pytest.mark.usefixtures("haste")
+    def test_few_bytes_now_and_then_are_no_progress(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        truth.put("train/a", DATA)
+        proxy.faults = [Fault("GET", times=None, end_at=50)]
+        with fails(storage, "given up after [2-9] tries"):
+            storage.read("train/a", 0, len(DATA))
+
+    @pytest.mark.usefixtures("haste")
+    def test_time_that_a_consumer_takes_is_not_the_stores(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        truth.put("train/a", DATA[:2000])
+        proxy.faults = [Fault("GET", end_at=1000)]
+        pieces = storage.pieces("train/a", 1000)
+        first = next(pieces)
+        time.sleep(1.5 * HASTE_S)
+        assert first + b"".join(pieces) == DATA[:2000]
+        assert len(proxy.requests) == 2
+
+    @pytest.mark.usefixtures("haste")
     def test_large_body_that_trickles_is_an_error_in_time(
         self,
         storage: Storage,
@@ -257,11 +325,12 @@ class TestReading:
         proxy.faults = []
         assert b"".join(storage.pieces("train/a", 16_000)) == DATA[:20_000]
 
+    @pytest.mark.usefixtures("haste")
     def test_slow_body_takes_longer_than_the_patience_for_none(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
     ) -> None:
         truth.put("train/a", DATA)
-        proxy.faults = [Fault("GET", rate=len(DATA) / (2 * PATIENCE_S))]
+        proxy.faults = [Fault("GET", rate=len(DATA) / (2 * HASTE_S))]
         assert storage.read_all("train/a") == DATA
         assert len(proxy.requests) == 1
 
@@ -297,6 +366,28 @@ class TestReading:
         finally:
             back.join()
 
+    def test_store_that_answered_once_is_waited_for_behind_a_fork_and_a_pickle(
+        self,
+        storage: Storage,
+        proxy: FaultProxy,
+        truth: Truth,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(patience, "_FIRST_S", 0.01)
+        truth.put("train/a", DATA)
+        # By a read alone.
+        assert storage.read("train/a", 0, 10) == DATA[:10]
+        proxy.faults = [Fault("GET", status=503, times=2)]
+        assert pickle.loads(pickle.dumps(storage)).read("train/a", 0, 10) == DATA[:10]
+        proxy.faults = [Fault("GET", status=503, times=2)]
+        child = os.fork()
+        if not child:
+            with suppress(BaseException):
+                os._exit(0 if storage.read("train/a", 0, 10) == DATA[:10] else 1)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+
+    @pytest.mark.usefixtures("haste")
     def test_store_that_stays_away_is_an_error_in_time(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
     ) -> None:
@@ -353,6 +444,58 @@ class TestReading:
                 storage.read_all("train/a")
             else:
                 storage.read("train/a", 0, len(DATA))
+
+    def test_two_that_read_first_get_one_version(
+        self, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        truth.put("train/a", DATA)
+        storage.size("train/a")
+
+        def replace_and_read() -> None:
+            truth.put("train/a", DATA[::-1])
+            assert storage.read("train/a", 0, 100) == DATA[::-1][:100]
+
+        # The answer to the first one is on its way in the meantime.
+        proxy.faults = [Fault("GET", call=replace_and_read, call_at=50)]
+        with fails(storage, "it was replaced while it was being read"):
+            storage.read("train/a", 0, 100)
+
+    @pytest.mark.usefixtures("haste")
+    @pytest.mark.parametrize("changed", ['W/"{}"', "{}"])
+    def test_proxy_that_changes_versions_is_named(
+        self, changed: str, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        etag = changed.format("0123456789")
+        proxy.faults = [
+            Fault(times=None, status=200, headers={"ETag": etag, "Content-Length": "5"})
+        ]
+        for work in (
+            lambda: storage.read("train/a", 0, 10),
+            lambda: storage.size("train/a"),
+        ):
+            with fails(storage, f"the ETag {etag} is none of S3; does a proxy on the way change"):
+                work()
+
+    @pytest.mark.usefixtures("haste")
+    def test_answers_without_a_length_are_named(self, s3_location: str, proxy: FaultProxy) -> None:
+        storage, ended = open_storage(s3_location), threading.Event()
+
+        def answer(listener: socket.socket) -> None:
+            while not ended.is_set():
+                with listener.accept()[0] as one:
+                    one.recv(10_000)
+                    one.sendall(b'HTTP/1.0 200 OK\r\nETag: "1"\r\n\r\n' + DATA[:10])
+
+        # On the port of the proxy, which speaks HTTP/1.1.
+        proxy.refuse()
+        with socket.create_server(("127.0.0.1", proxy.port)) as listener:
+            thread = threading.Thread(target=answer, args=[listener])
+            thread.start()
+            with fails(storage, "comes without Content-Length; given up after"):
+                storage.read_all("train/a")
+            ended.set()
+            socket.create_connection(("127.0.0.1", proxy.port)).close()
+            thread.join()
 
     def test_object_replaced_by_the_same_bytes_is_none(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
@@ -433,11 +576,12 @@ WRITE_FAULTS = {
     "500": Fault(status=500, code="InternalError"),
     "error behind 200": Fault(status=200, code="InternalError"),
     "slow client": Fault(status=400, code="RequestTimeout"),
+    "520 of a proxy": Fault(status=520, code=""),
     "conflict": Fault(status=409, code="ConditionalRequestConflict"),
     "expired": Fault(status=400, code="ExpiredToken"),
     "no answer": Fault(drop=True),
     "lost answer": Fault(lose=True),
-    "late answer": Fault(latency_s=1.5),
+    "late answer": Fault(latency_s=2 * READ_S),
     "head breaks off in its first line": Fault(head_bytes=10),
     "head breaks off": Fault(head_bytes=60),
     "body breaks off": Fault(end_at=20),
@@ -465,7 +609,7 @@ class TestWriting:
     ) -> None:
         struck = WRITE_FAULTS[fault]
         if struck.latency_s:
-            monkeypatch.setattr(s3_connection, "READ_S", 1.0)
+            monkeypatch.setattr(s3_connection, "READ_S", READ_S)
         for request_of, (method, path) in (SMALL | OF_PARTS).items():
             for stands in (False, True) if request_of in LAST else (False,):
                 proxy.faults = []
@@ -486,6 +630,7 @@ class TestWriting:
                     storage.remove_unfinished("train")
                 assert truth.uploads() == [], request_of
 
+    @pytest.mark.usefixtures("haste")
     @pytest.mark.parametrize("request_of", [*SMALL, *OF_PARTS])
     @pytest.mark.parametrize(
         ("fault", "says"),
@@ -494,8 +639,9 @@ class TestWriting:
             (Fault(drop=True), "given up after"),
             (Fault(status=400, code="ExpiredToken"), "the credentials have expired"),
             (Fault(status=403, code="AccessDenied"), "AccessDenied: the credentials do not allow"),
+            (Fault(status=520, code=""), "the store answers 520; given up after"),
         ],
-        ids=["503", "no answer", "expired", "denied"],
+        ids=["503", "no answer", "expired", "denied", "520"],
     )
     def test_fault_that_stays_is_an_error_and_leaves_nothing(
         self,
@@ -513,6 +659,23 @@ class TestWriting:
         assert truth.names() == []
         assert truth.uploads() == []
 
+    @pytest.mark.parametrize("request_of", ["part", "complete"])
+    def test_upload_that_somebody_removed_is_named(
+        self, request_of: str, storage: Storage, proxy: FaultProxy, truth: Truth
+    ) -> None:
+        method, path = OF_PARTS[request_of]
+        fault = Fault(method, path, status=404, code="NoSuchUpload")
+        fault.call = lambda: storage.remove_unfinished("train")
+        proxy.faults = [fault]
+        says = {
+            "part": "NoSuchUpload: another run, or a lifecycle rule of the bucket, removed what",
+            "complete": "it was not stored .NoSuchUpload.; run again",
+        }
+        with fails(storage, says[request_of]):
+            write(storage, LARGE)
+        assert truth.names() == truth.uploads() == []
+
+    @pytest.mark.usefixtures("haste")
     def test_answer_that_never_comes_is_an_error_in_time(
         self, storage: Storage, proxy: FaultProxy, truth: Truth, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -521,6 +684,7 @@ class TestWriting:
         with fails(storage, "ReadTimeout", "given up after"):
             write(storage, b"small")
 
+    @pytest.mark.usefixtures("haste")
     def test_store_that_goes_away_for_good_is_an_error_in_time(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
     ) -> None:
@@ -561,7 +725,6 @@ class TestWriting:
     ) -> None:
         struck = replace(WRITE_FAULTS[fault], method="PUT")
         if struck.latency_s:
-            struck.latency_s = 2 * READ_S
             monkeypatch.setattr(s3_connection, "READ_S", READ_S)
         proxy.faults = [replace(struck)]
         storage.put("train/a", b"small", staging=STAGING)
@@ -704,13 +867,16 @@ class TestWriting:
         assert truth.names() == []
         assert truth.uploads() == []
 
+    @pytest.mark.usefixtures("haste")
     def test_writer_is_left_soon_when_the_store_is_away(
         self, storage: Storage, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(s3_put, "_ABORT_S", HASTE_S)
+
         def write_some() -> None:
             with storage.writer("train/a", staging=STAGING) as append:
                 append(LARGE)
-                monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "100")
+                monkeypatch.setenv("CLIPSHARDS_S3_PATIENCE_S", "20")
                 proxy.refuse()
                 append(LARGE)
                 raise KeyboardInterrupt
@@ -718,7 +884,7 @@ class TestWriting:
         started = time.monotonic()
         with pytest.raises((KeyboardInterrupt, StorageError)):
             write_some()
-        assert time.monotonic() - started < 60
+        assert time.monotonic() - started < 10
 
     def test_abandoned_uploads_are_removed_below_one_folder_only(
         self, storage: Storage, proxy: FaultProxy, truth: Truth
@@ -793,9 +959,10 @@ class TestNames:
         assert storage.folders() == [name]
 
     def test_lists_longer_than_a_page_are_whole(
-        self, storage: Storage, proxy: FaultProxy, truth: Truth
+        self, storage: Storage, proxy: FaultProxy, truth: Truth, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        names = sorted(f"{number:05} +%&" for number in range(1, 1102))
+        monkeypatch.setattr(s3, "_PAGE", 100)
+        names = sorted(f"{number:05} +%&" for number in range(1, 112))
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda name: truth.put(f"train/{name}", b"x"), names))
         truth.put("train2/a", DATA)

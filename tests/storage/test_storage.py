@@ -6,6 +6,8 @@ import pickle
 import random
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,11 +265,13 @@ class TestEveryStorage:
     def test_threads_read_what_they_ask_for(self, storage: Storage) -> None:
         for number in range(40):
             storage.put(f"train/{number}", b"%04d" % number * 5000, staging=STAGING)
+        # A request to a store takes a hundred times as long.
+        step = 70 if storage.far else 7
 
         def check(seed: int) -> bool:
             return all(
                 storage.read(f"train/{n % 40}", 4 * (n % 100), 8) == b"%04d" % (n % 40) * 2
-                for n in range(seed, seed + 3000, 7)
+                for n in range(seed, seed + 3000, step)
             )
 
         with ThreadPoolExecutor(8) as pool:
@@ -283,6 +287,33 @@ def open_descriptors(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return count
+
+
+# A process that may open few files, in which 8 threads read 100.
+FEW_FILES = """
+import os, resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from clipshards.packer.storage import open_storage
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+folder = sys.argv[1]
+local = open_storage(folder)
+
+def check(number):
+    return local.read(f"train/{number}", 0, 9) == b"%d" % number
+
+with ThreadPoolExecutor(8) as pool:
+    assert all(pool.map(check, list(range(100)) * 10))
+    opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(80)]
+    assert sum(name.startswith(folder) for name in opened) == 20, opened
+
+# Somebody else opens all that is left.
+with suppress(OSError):
+    while True:
+        os.open("/dev/null", os.O_RDONLY)
+assert all(check(number) for number in range(100))
+"""
 
 
 @contextmanager
@@ -348,10 +379,15 @@ class TestLocalStorage:
         for _ in range(2):
             for number in range(300):
                 assert local.read(f"train/{number}", 0, 9) == b"%d" % number
-        assert 0 < open_descriptors(folder) <= 128
+        assert 0 < open_descriptors(folder) <= 300
         assert local.read("train/7", 0, 9) == b"7"
 
-    def test_descriptors_close_with_the_storage_and_with_the_thread(self, folder: Path) -> None:
+    def test_few_files_are_kept_open_where_few_may_be(self, folder: Path, local: Storage) -> None:
+        for number in range(100):
+            local.put(f"train/{number}", b"%d" % number, staging=STAGING)
+        subprocess.run([sys.executable, "-c", FEW_FILES, str(folder)], check=True)
+
+    def test_descriptors_close_with_the_storage(self, folder: Path) -> None:
         local = LocalStorage(str(folder))
         for number in range(20):
             local.put(f"train/{number}", b"%d" % number, staging=STAGING)
@@ -481,6 +517,23 @@ class TestLocalStorage:
                 local.put("train/b", b"", staging="val/.build")
         finally:
             (folder / "train").chmod(0o755)
+
+    def test_folder_that_two_remove_at_a_time_goes_whole(
+        self, folder: Path, local: Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b", "c"):
+            local.put(f"train/{name}", b"12", staging=STAGING)
+        unlink = os.unlink
+
+        def unlink_late(path: str, **more: Any) -> None:
+            # The other one comes first, once.
+            monkeypatch.undo()
+            unlink(path, **more)
+            unlink(path, **more)
+
+        monkeypatch.setattr(os, "unlink", unlink_late)
+        local.remove_folder("train")
+        assert not (folder / "train").exists()
 
     def test_file_that_goes_while_a_folder_is_listed_is_left_out(
         self, folder: Path, local: Storage, monkeypatch: pytest.MonkeyPatch
