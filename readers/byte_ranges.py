@@ -50,7 +50,7 @@ class ByteRange:
 
 
 class Reads:
-    """Reads of one storage. For one thread, but for `begin`."""
+    """Reads of one storage. For one thread at a time."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage

@@ -14,14 +14,16 @@ far as the room goes. So what is in the cache stays there; with a new order in e
 up what was used last would give up what comes next.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import shutil
-import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ _RESERVED = "reserved"
 _KEPT_OPEN = 256
 # Of the free disk, where nobody says how much: others write there too.
 _SHARE = 0.9
+# What no later write will find better.
+_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class SplitCache:
@@ -50,28 +54,23 @@ class SplitCache:
         self._folder = folder
         self._names = [shard.name for shard in manifest.shards]
         self._sizes = [shard.bytes for shard in manifest.shards]
+        # Of how many shards, from the first one on, the indexes are kept.
+        indexes = list(accumulate(shard.index_bytes for shard in manifest.shards))
+        self._indexes = bisect_right(indexes, room)
         # Up to which byte the parts of each shard are kept; its index stands behind them.
         self._kept: list[int] = []
-        left = room - sum(shard.index_bytes for shard in manifest.shards)
+        left = room - indexes[-1] if indexes else 0
         for shard in manifest.shards:
             self._kept.append(max(min(left, shard.index_offset), 0))
             left -= shard.index_offset
-        self.keeps_indexes = room > 0
-        self._is_full = False
-        self._set_up()
-
-    def _set_up(self) -> None:
-        self._open: OrderedDict[int, int] = OrderedDict()
-        self._lock = threading.Lock()
+        self.keeps_indexes = self._indexes > 0
+        self._is_full = self._has_told = False
+        # By shard, and whether to write. Threads share it without a lock, which would be held for
+        # ever in a process forked meanwhile: to take one out, or put it back, is a single step.
+        self._open: OrderedDict[tuple[int, bool], int] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_open"], state["_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._set_up()
+        return self.__dict__ | {"_open": OrderedDict()}
 
     def __del__(self) -> None:
         for descriptor in self.__dict__.pop("_open", {}).values():
@@ -97,44 +96,52 @@ class SplitCache:
         """Return what stands there, right or wrong; fewer bytes where it cannot be read."""
         try:
             with self._file(shard) as descriptor:
-                return os.pread(descriptor, size, offset)
+                data = os.pread(descriptor, size, offset)
+                # The kernel gives 2 GiB at a time.
+                while 0 < len(data) < size:
+                    more = os.pread(descriptor, size - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
+                return data
         except OSError:
             return b""
 
     def store(self, shard: int, slot: int, offset: int, data: bytes) -> None:
-        """Write a part, or the index. A disk that is full or broken is left alone from then on."""
-        if self._is_full:
+        """Write a part, or the index if there is room. A full disk is left alone from then on."""
+        if self._is_full or (slot == 0 and shard >= self._indexes):
             return
         try:
-            with self._file(shard, made=True) as descriptor:
+            with self._file(shard, writes=True) as descriptor:
                 view = memoryview(data)
                 while view:
                     written = os.pwrite(descriptor, view, offset)
                     view, offset = view[written:], offset + written
                 os.pwrite(descriptor, b"\1", self._sizes[shard] + slot)
         except OSError as exc:
-            self._is_full = True
-            _LOG.warning("%s: nothing more is cached: %s", self._folder, exc.strerror)
+            self._is_full = exc.errno in _LASTING
+            if self._is_full:
+                _LOG.warning("%s: nothing more is cached: %s", self._folder, exc.strerror)
+            elif not self._has_told:
+                _LOG.warning("%s: not all is cached: %s", self._folder, exc.strerror)
+            self._has_told = True
 
     @contextmanager
-    def _file(self, shard: int, *, made: bool = False) -> Iterator[int]:
+    def _file(self, shard: int, *, writes: bool = False) -> Iterator[int]:
         """Return a context with the shard's open file, which no other thread closes in it."""
-        with self._lock:
-            descriptor = self._open.pop(shard, None)
+        descriptor = self._open.pop((shard, writes), None)
         if descriptor is None:
             path = self._folder / self._names[shard]
-            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if made else 0)
-            descriptor = os.open(path, flags, 0o666)
+            # What another user keeps there may often be read, and not be written.
+            flags = os.O_WRONLY | os.O_CREAT if writes else os.O_RDONLY
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
         try:
             yield descriptor
         finally:
-            with self._lock:
-                kept = self._open.setdefault(shard, descriptor)
-                oldest = self._open.popitem(last=False)[1] if len(self._open) > _KEPT_OPEN else -1
-            if kept != descriptor:
+            if self._open.setdefault((shard, writes), descriptor) != descriptor:
                 os.close(descriptor)
-            if oldest >= 0:
-                os.close(oldest)
+            if len(self._open) > _KEPT_OPEN:
+                os.close(self._open.popitem(last=False)[1])
 
 
 def open_cache(
@@ -146,7 +153,8 @@ def open_cache(
         cache_dir: On a disk of this node; made if missing.
         manifest: Of the split.
         cache_bytes: That all splits in the folder may take together; None for nine tenths of
-            what the disk has free. What a split was once given, it keeps.
+            what the disk has free. What a split was once given, it keeps, also where no more
+            can be written.
 
     Raises:
         ValueError: `cache_bytes` is below 0.
@@ -157,20 +165,28 @@ def open_cache(
     root = Path(cache_dir).absolute()
     folder = root / manifest.content_digest[:32]
     wanted = sum(shard.index_offset + shard.index_bytes for shard in manifest.shards)
+    mine, reserved = 0, dict[Path, int]()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
-            folder.mkdir(exist_ok=True)
             reserved = {path.parent: _number(path) for path in root.glob(f"*/{_RESERVED}")}
             mine = reserved.pop(folder, 0)
             if cache_bytes is None:
-                held = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
-                cache_bytes = int(_SHARE * shutil.disk_usage(root).free) + held
-            others = sum(reserved.values())
-            room = max(mine, min(wanted, cache_bytes - others))
-            (folder / _RESERVED).write_text(f"{room}\n", encoding="ascii")
+                free = int(_SHARE * shutil.disk_usage(root).free) + _held(folder)
+                # What the others have written is no more among what is free.
+                left = free - sum(max(given - _held(one), 0) for one, given in reserved.items())
+            else:
+                left = cache_bytes - sum(reserved.values())
+            room = max(mine, min(wanted, left))
+            folder.mkdir(exist_ok=True)
+            if room != mine:
+                _write_whole(folder / _RESERVED, f"{room}\n")
     except OSError as exc:
-        raise StorageError(f"{root}: cannot be used as a cache: {exc.strerror}") from exc
+        if not mine and exc.errno not in _LASTING:
+            raise StorageError(f"{root}: cannot be used as a cache: {exc.strerror}") from exc
+        _LOG.warning("%s: no more is given to split %s: %s", root, manifest.split, exc.strerror)
+        room = mine
+    others = sum(reserved.values())
     if room < wanted and others:
         _LOG.warning(
             "%s: %d of %d bytes of split %s are kept; %d are given to other data sets in %s, which "
@@ -197,5 +213,25 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _number(path: Path) -> int:
-    text = path.read_text(encoding="ascii", errors="replace").strip()
-    return int(text) if text.isdecimal() else 0
+    """Return what a file says; 0 for one that says nothing: folders there may be of others."""
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+        return int(text) if text.isdecimal() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _held(folder: Path) -> int:
+    """Return the bytes that files of a split take on the disk; others may remove it meanwhile."""
+    held = 0
+    with suppress(OSError):
+        for path in folder.glob("*.tar"):
+            held += path.stat().st_blocks * 512
+    return held
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file, or leave what stood there: none is ever half written, or empty."""
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text, encoding="ascii")
+    unfinished.replace(path)

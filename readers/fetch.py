@@ -5,7 +5,6 @@ each other are read at once. From a disk a large part is read alone, which saves
 a far storage all reads are begun at once, and joined over gaps that cost less than a request.
 """
 
-import queue
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import groupby
@@ -14,7 +13,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import CorruptShardError, DatasetError
 from clipshards.packer.format.structure import FRAME_TABLES
 from clipshards.packer.frames.packets import SomePackets
 from clipshards.readers.byte_ranges import ByteRange, Reads, is_sound
@@ -41,7 +39,7 @@ class RawSample(NamedTuple):
 class Fetch(Reads):
     """The samples of one batch, each range of bytes read when it is first needed.
 
-    Bytes are let go with the last sample of their range. For one thread.
+    Bytes are let go with the last sample of their range. For one thread at a time.
     """
 
     def __init__(
@@ -59,11 +57,13 @@ class Fetch(Reads):
         self.bytes_used = 0
         """Those of parts that were asked for."""
         self.bytes_planned = 0
-        """Of all reads, about."""
+        """Of all reads, but for long videos of which it is not known yet what is needed."""
         self._cache = split.cache
         joining = self.joining
         ranges: list[ByteRange] = []
         self._samples: dict[tuple[int, int], _Sample] = {}
+        self._waiting: list[tuple[_Sample, LongVideo]] = []
+        """Far videos of which nothing is begun yet."""
         self._last: tuple[tuple[int, int], RawSample] | None = None
         asked: dict[tuple[int, int], int] = {}
         for place in places:
@@ -113,7 +113,8 @@ class Fetch(Reads):
                                 needed=needed[place],
                             )
                         )
-                        self.bytes_planned += joining.most
+                        if self.storage.far:
+                            self._waiting.append((planned, planned.long[-1]))
                         continue
                     if (
                         current is None
@@ -133,10 +134,33 @@ class Fetch(Reads):
         self.bytes_planned += sum(one.stop - one.start for one in ranges)
         for one in ranges:
             self.begin(one)
-        if self.storage.far:
-            for planned in self._samples.values():
-                if planned.long:
-                    self._plan_behind(planned)
+
+    def begin_long(self, room: float) -> int:
+        """Begin the reads of far long videos whose small parts have come; waits for none.
+
+        Args:
+            room: Bytes; when they are used up, no more videos are begun.
+
+        Returns:
+            The bytes of the reads that were begun.
+        """
+        begun = 0
+        waiting, self._waiting = self._waiting, []
+        for planned, video in waiting:
+            if begun < room and planned.has_come():
+                begun += self._begin_video(planned, video)
+            else:
+                self._waiting.append((planned, video))
+        return begun
+
+    def _begin_video(self, planned: "_Sample", video: LongVideo) -> int:
+        begun = 0
+        # Whatever is wrong with it is said to who asks for the sample, when it is planned again.
+        with suppress(Exception):
+            if (small := self._small(planned)) is not None:
+                begun = video.plan(self, small, where=planned.key)
+        self.bytes_planned += begun
+        return begun
 
     def sample(self, place: tuple[int, int]) -> RawSample:
         """Return a sample, checked against its checksums.
@@ -146,6 +170,11 @@ class Fetch(Reads):
             StorageError: The shard cannot be read.
         """
         planned = self._samples[place]
+        # However little was begun ahead: while the first sample is waited for, all others are
+        # under way.
+        for of_sample, video in self._waiting:
+            self._begin_video(of_sample, video)
+        self._waiting = []
         planned.asked -= 1
         last, self._last = self._last, None
         try:
@@ -167,9 +196,7 @@ class Fetch(Reads):
             if range_ is None:
                 parts[part] = self._cached(planned, part, start, size, crc)
                 continue
-            data = range_.data
-            if data is None:
-                data = range_.data = self.read(range_)
+            data = self._data(range_)
             if size != len(data) or start:
                 data = data[start : start + size]
             if len(data) != size or crc32c(data) != crc:
@@ -193,39 +220,27 @@ class Fetch(Reads):
             self.bytes_used += sum(packets.fetched for packets in some.values())
         return RawSample(planned.key, parts, where, planned.unread, some)
 
-    def _plan_behind(self, planned: "_Sample") -> None:
-        """Plan the reads of long videos once the small parts are there, in whatever thread."""
-        waiting = [one.reading for one in planned.ranges if one.reading is not None]
-        arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
+    def _data(self, range_: ByteRange) -> bytes:
+        if range_.data is None:
+            range_.data = self.read(range_)
+        return range_.data
 
-        def plan(_: object) -> None:
-            arrived.put(None)
-            # The last one alone, if several come at one moment.
-            if arrived.qsize() == len(waiting):
-                # What is wrong with them is said to who asks for the sample.
-                with suppress(DatasetError):
-                    small = self._small(planned)
-                    # What the cache has is not read here.
-                    for video in planned.long if len(small) == len(planned.pieces) else ():
-                        video.plan(self, small, where=planned.key)
-
-        for reading in waiting:
-            reading.add_done_callback(plan)
-
-    def _small(self, planned: "_Sample") -> dict[str, bytes]:
-        """Return the parts that are not long and have come.
+    def _small(self, planned: "_Sample") -> dict[str, bytes] | None:
+        """Return the parts that are not long; None where one is damaged.
 
         Raises:
             StorageError: One cannot be read.
-            CorruptShardError: One is damaged.
         """
         small = {}
         for part, range_, start, size, crc in planned.pieces:
-            if range_ is not None and range_.reading is not None:
-                data = range_.reading.result()[start : start + size]
-                if not is_sound(data, size, crc):
-                    raise CorruptShardError(part)
-                small[part] = data
+            if range_ is None:
+                assert self._cache is not None
+                data = self._cache.read(planned.shard, start, size)
+            else:
+                data = self._data(range_)[start : start + size]
+            if not is_sound(data, size, crc):
+                return None
+            small[part] = data
         return small
 
     def _cached(self, planned: "_Sample", part: str, offset: int, size: int, crc: int) -> bytes:
@@ -277,3 +292,7 @@ class _Sample:
         self.long: list[LongVideo] = []
         self.ranges: list[ByteRange] = []
         self.unread: tuple[str, ...] = ()
+
+    def has_come(self) -> bool:
+        """Return whether no read of its small parts is under way any more."""
+        return all(one.reading is None or one.reading.done() for one in self.ranges)

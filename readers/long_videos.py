@@ -1,8 +1,7 @@
 """Videos so long that only the packets that clips need are read of them."""
 
-import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -47,10 +46,9 @@ class LongVideo:
         self._rows: FrameTable | None = None
         # Empty before it is known what is read.
         self._ranges: list[ByteRange] = []
-        self._lock = threading.Lock()
 
-    def plan(self, reads: Reads, small: Mapping[str, bytes], *, where: str) -> None:
-        """Decide what is read, and begin to where that is far; once, from any thread.
+    def plan(self, reads: Reads, small: Mapping[str, bytes], *, where: str) -> int:
+        """Decide once what is read, and begin to where that is far; return its bytes.
 
         Args:
             reads: Of the storage.
@@ -60,23 +58,21 @@ class LongVideo:
         Raises:
             FormatError: A part breaks the format.
         """
-        with self._lock:
-            if self._ranges:
-                return
+        if not self._ranges:
             table = small.get(FRAME_TABLES[self.part])
             rows = None
             if table is not None:
                 rows = self._needed(small["json"], table, self._size, where)
             if rows is not None:
                 ranges = self._joined(rows, reads.joining.gap, reads.joining.most)
-                if sum(one.stop - one.start for one in ranges) > _WORTHWHILE * self._size:
+                if _bytes_of(ranges) > _WORTHWHILE * self._size:
                     rows = None
             if rows is None:
                 ranges = [ByteRange(self._file, self._offset, self._offset + self._size)]
-            self._rows = rows
             for one in ranges:
                 reads.begin(one)
-            self._ranges = ranges
+            self._rows, self._ranges = rows, ranges
+        return _bytes_of(self._ranges)
 
     def _joined(self, rows: FrameTable, gap: int, most: int) -> list[ByteRange]:
         """Return the ranges of the file that hold some packets."""
@@ -113,3 +109,7 @@ class LongVideo:
             return data
         place = self._offset + offset
         return reads.mended(data, self.part, self._file, place, size, crc, key=self._key)
+
+
+def _bytes_of(ranges: Sequence[ByteRange]) -> int:
+    return sum(one.stop - one.start for one in ranges)

@@ -1,5 +1,6 @@
 """Batches whose reads are begun before their turn, so that a far storage is not waited for."""
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Protocol
@@ -41,8 +42,8 @@ class Lookahead:
         self._make = make
         self._places = places
         self._most_bytes = most_bytes if make.far else 0
+        # In the order in which they will be asked for.
         self._begun: dict[tuple[int, int], Begun | Exception] = {}
-        self._bytes = 0
         self._lock = threading.Lock()
 
     def make(self, epoch: int, batch: int, note: Note | None = None) -> Made:
@@ -57,13 +58,29 @@ class Lookahead:
                 pass
             begun = self._begun.pop((epoch, batch))
             if not isinstance(begun, Exception):
-                self._bytes -= begun.bytes
-                while self._bytes < self._most_bytes and len(self._begun) < _MOST_BATCHES:
-                    if not self._begin_next():
-                        break
+                _begin_long(begun, math.inf)
+                self._go_ahead()
         if isinstance(begun, Exception):
             raise begun
         return self._make.finish(begun, note)
+
+    def _go_ahead(self) -> None:
+        """Let as many bytes be under way as may be.
+
+        What is needed of long videos is known only when their small parts have come. Their bytes
+        count from there on, and go before those of further batches. Behind a batch that cannot be
+        begun none is: a store that is away would be waited for again and again.
+        """
+        ahead = [begun for begun in self._begun.values() if not isinstance(begun, Exception)]
+        room = self._most_bytes - sum(begun.bytes for begun in ahead)
+        for begun in ahead:
+            if room > 0:
+                room -= _begin_long(begun, room)
+        while room > 0 and len(ahead) == len(self._begun) < _MOST_BATCHES and self._begin_next():
+            last = next(reversed(self._begun.values()))
+            if not isinstance(last, Exception):
+                ahead.append(last)
+                room -= last.bytes
 
     def _begin_next(self) -> bool:
         """Begin a batch; return False where none is left."""
@@ -76,5 +93,12 @@ class Lookahead:
             self._begun[place] = exc
         else:
             self._begun[place] = begun
-            self._bytes += begun.bytes
         return True
+
+
+def _begin_long(begun: Begun, room: float) -> int:
+    """Begin reads of the long videos of a batch; see `Fetch.begin_long`."""
+    bytes_begun = 0
+    for _, reading in begun.readings:
+        bytes_begun += reading.fetch.begin_long(room - bytes_begun)
+    return bytes_begun

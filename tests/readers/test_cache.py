@@ -1,5 +1,6 @@
 """The cache of a node: fetched once, checked always, healed from the origin, never cleaned up."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,12 +171,28 @@ def test_splits_share_the_room(place: Path, tmp_path: Path, caplog: Any) -> None
     assert taken(cache) <= total
 
 
+def folder_of(place: Path, cache: Path) -> Path:
+    return cache / open_dataset(place).manifest.content_digest[:32]
+
+
 def test_full_disk_is_told_once_and_costs_nothing_else(
+    place: Path, tmp_path: Path, caplog: Any
+) -> None:
+    folder = folder_of(place, tmp_path)
+    folder.mkdir()
+    for shard in open_dataset(place).manifest.shards:
+        (folder / shard.name).symlink_to("/dev/full")
+    split, _ = counted(place, tmp_path)
+    assert same(epoch(split), epoch(open_dataset(place)))
+    assert caplog.text.count("nothing more is cached: No space left on device") == 1
+
+
+def test_failure_that_passes_is_told_once_and_ends_no_caching(
     place: Path, tmp_path: Path, caplog: Any
 ) -> None:
     resource = pytest.importorskip("resource")
     plain = epoch(open_dataset(place))
-    split, _ = counted(place, tmp_path)
+    split, storage = counted(place, tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
@@ -183,7 +201,153 @@ def test_full_disk_is_told_once_and_costs_nothing_else(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    assert caplog.text.count("nothing more is cached") == 1
+    assert caplog.text.count("not all is cached") == 1
+    assert same(epoch(split), plain)
+    storage.bytes = 0
+    assert same(epoch(split), plain)
+    assert storage.bytes == 0
+
+
+def test_full_disk_lets_a_data_set_be_opened(place: Path, tmp_path: Path, caplog: Any) -> None:
+    folder = folder_of(place, tmp_path)
+    folder.mkdir()
+    (folder / "reserved.new").symlink_to("/dev/full")
+    split, _ = counted(place, tmp_path)
+    assert "no more is given to split train: No space left on device" in caplog.text
+    assert same(epoch(split), epoch(open_dataset(place)))
+    # Nothing was reserved, so nothing is kept.
+    assert [file.name for file in folder.iterdir()] == ["reserved.new"]
+
+
+def test_what_a_split_was_given_outlives_every_failure(
+    place: Path, tmp_path: Path, caplog: Any
+) -> None:
+    total = sum(shard.bytes for shard in open_dataset(place).manifest.shards)
+    epoch(counted(place, tmp_path, total // 2)[0])
+    reserved = folder_of(place, tmp_path) / "reserved"
+    before = reserved.stat()
+    with reserved.open(encoding="ascii") as first:
+        # As often as it is opened: what stays is not written.
+        counted(place, tmp_path, total // 2)
+        assert reserved.stat() == before
+        # Nor is it where more cannot be written.
+        (reserved.parent / "reserved.new").mkdir()
+        split, storage = counted(place, tmp_path, total)
+        assert "no more is given" in caplog.text
+        storage.bytes = 0
+        assert same(epoch(split), epoch(open_dataset(place)))
+        assert storage.bytes < 0.6 * total
+        (reserved.parent / "reserved.new").rmdir()
+        # A new one takes the place of the old, which is never seen empty.
+        counted(place, tmp_path, total)
+        assert int(reserved.read_text()) > total // 2
+        assert int(first.read()) == total // 2
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_what_others_were_given_is_taken_off_what_is_free_until_they_wrote_it(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    other, cache = tmp_path / "other", tmp_path / "cache"
+    pack(made(40, frames=9), other, split="val")
+    total, wanted = (
+        sum(shard.index_offset + shard.index_bytes for shard in open_dataset(one).manifest.shards)
+        for one in (place, other)
+    )
+    free = [1.2 * total]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    split, _ = counted(place, cache)
+    assert int((folder_of(place, cache) / "reserved").read_text()) == total
+    if written:
+        # Of a disk that is larger by what is written now.
+        epoch(split)
+    counted(other, cache)
+    room = int((folder_of(other, cache) / "reserved").read_text())
+    assert room == (wanted if written else int(0.9 * free[0]) - total)
+    assert int(0.9 * free[0]) - total < wanted
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_indexes_are_kept_as_far_as_the_room_goes(place: Path, tmp_path: Path, kept: int) -> None:
+    plain = open_dataset(place)
+    sizes = [shard.index_bytes for shard in plain.manifest.shards]
+    split, _ = counted(place, tmp_path, sum(sizes[: kept + 1]) - 1)
+    assert split.cache is not None
+    assert same(epoch(split), epoch(plain))
+    found = [split.cache.has(shard, 0, 1) for shard in range(len(sizes))]
+    assert found == [b"\1"] * kept + [b"\0"] * (len(sizes) - kept)
+
+
+def test_parts_that_the_kernel_gives_piece_by_piece_are_read_whole(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, storage = counted(place, tmp_path)
+    expected = epoch(split)
+    storage.bytes = 0
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, size, at: pread(file, min(size, 1000), at))
+    assert same(epoch(split), expected)
+    assert storage.bytes == 0
+
+
+def test_what_is_only_read_is_not_opened_to_be_written(place: Path, tmp_path: Path) -> None:
+    epoch(counted(place, tmp_path)[0])
+    split, _ = counted(place, tmp_path)
+    epoch(split)
+    ways = [
+        fcntl.fcntl(int(link.name), fcntl.F_GETFL) & os.O_ACCMODE
+        for link in Path("/proc/self/fd").iterdir()
+        if link.is_symlink() and str(link.readlink()).startswith(f"{tmp_path}/")
+    ]
+    assert len(ways) >= len(split.manifest.shards)
+    assert set(ways) == {os.O_RDONLY}
+
+
+@pytest.mark.parametrize("kind", ["folder", "long"])
+def test_foreign_reservations_that_say_nothing_count_nothing(
+    place: Path, tmp_path: Path, kind: str
+) -> None:
+    foreign = tmp_path / "foreign" / "reserved"
+    foreign.parent.mkdir()
+    if kind == "folder":
+        foreign.mkdir()
+    else:
+        foreign.write_text("9" * 10_000)
+    split, storage = counted(place, tmp_path)
+    epoch(split)
+    storage.bytes = 0
+    epoch(split)
+    assert storage.bytes == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_fork_while_threads_read_hangs_no_child(place: Path, tmp_path: Path) -> None:
+    split, _ = counted(place, tmp_path)
+    epoch(split)
+    cache, ended = split.cache, threading.Event()
+    assert cache is not None
+
+    def read() -> None:
+        while not ended.is_set():
+            cache.has(0, 1, 1)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(40):
+            child = os.fork()
+            if not child:
+                signal.alarm(2)
+                os._exit(0 if cache.has(0, 1, 1) == b"\1" else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        ended.set()
+        sys.setswitchinterval(interval)
+        for reader in readers:
+            reader.join()
 
 
 def test_wrong_arguments_and_folders_are_refused(place: Path, tmp_path: Path) -> None:

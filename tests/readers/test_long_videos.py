@@ -1,8 +1,12 @@
 """Of long videos only the packets that clips need are read: the same pixels, each one checked."""
 
 import io
+import threading
+import time
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,16 +18,18 @@ from clipshards.packer.format.errors import CorruptShardError, StorageError
 from clipshards.packer.frames import scan
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
+from clipshards.packer.recipe import Recipe
 from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, byte_ranges, open_dataset
 from clipshards.readers.integrity import verify
+from clipshards.readers.lookahead import Lookahead
 from clipshards.readers.split import Split
 
 CLIPS: dict[str, Clip] = {"sparse": UniformClip(3), "dense": DenseClip(4, stride=2)}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a data set of videos with a group of pictures every 12 frames."""
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with videos and their list."""
     folder = tmp_path_factory.mktemp("long")
     lines = []
     for number in range(6):
@@ -32,14 +38,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         lines.append(f"{number}.mp4 {number % 3}\n")
     (folder / "list.txt").write_text("".join(lines))
-    pack(
-        VideoList(folder / "list.txt"),
-        folder / "set",
-        split="train",
-        media_root=folder,
-        shard_size=100_000,
-    )
-    return folder / "set"
+    return folder
+
+
+def packed(media: Path, name: str, recipe: Recipe) -> Path:
+    source = VideoList(media / "list.txt")
+    options: dict[str, Any] = {"media_root": media, "shard_size": 100_000, "recipe": recipe}
+    pack(source, media / name, split="train", **options)
+    return media / name
+
+
+@pytest.fixture(scope="module")
+def place(media: Path) -> Path:
+    """Return a data set of videos with a group of pictures every 12 frames."""
+    return packed(media, "set", Recipe())
+
+
+@pytest.fixture(scope="module")
+def untold(media: Path) -> Path:
+    """Return the same one without frame tables."""
+    return packed(media, "untold", Recipe(frame_table="none"))
 
 
 @pytest.fixture
@@ -140,6 +158,116 @@ def test_every_way_to_make_batches_reads_them(place: Path, way: Any) -> None:
         loader.dataset.set_epoch(0)
         assert same(list(loader), expected)
     loader.close()
+
+
+class Held(Far):
+    """A far folder that answers late and knows what bytes are under way, or had and kept."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.now = self.most = self.begun = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(4)
+
+    def begin_read(self, name: str, offset: int, size: int) -> Future[bytes]:
+        def late() -> bytes:
+            time.sleep(0.002)
+            return self.read(name, offset, size)
+
+        with self._lock:
+            self.begun += 1
+            self.now += size
+            self.most = max(self.most, self.now)
+        future = self._pool.submit(late)
+        weakref.finalize(future, self._let_go, size)
+        return future
+
+    def _let_go(self, size: int) -> None:
+        with self._lock:
+            self.now -= size
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["all is needed", "no frame tables"])
+def test_long_videos_keep_to_what_may_be_under_way_and_fill_it(
+    place: Path, untold: Path, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far shorter than what is read, as 8 MiB are beside a film.
+    far = byte_ranges.FAR._replace(long=1000, gap=256, large=1000, most=1000)
+    monkeypatch.setattr(byte_ranges, "FAR", far)
+    split = open_dataset(place if known else untold)
+    split.storage = storage = Held(str(place if known else untold))
+    largest = max(file.stat().st_size for file in place.parent.glob("*.mp4"))
+    limit = 4 * largest
+    defaults = Lookahead.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "most_bytes", limit)
+    dataset = ShardDataset(split, batch_size=2, clip=DenseClip(150), repeat=4)
+    ahead = []
+    for _ in dataset:
+        # The small parts come; what else is under way was begun before this batch was made.
+        ahead.append(storage.now)
+        time.sleep(0.01)
+    assert len(ahead) == 12
+    # Beside two videos that are being made, and one that an idle thread has not let go.
+    assert storage.most <= limit + (1 + 2 + 1) * largest
+    assert all(now >= limit - largest for now in ahead[3:-4]), ahead
+
+
+@pytest.mark.usefixtures("short")
+def test_packets_are_under_way_before_their_batch_is_asked_for(place: Path) -> None:
+    split = open_dataset(place)
+    split.storage = storage = Held(str(place))
+    batches = iter(ShardDataset(split, batch_size=2, clip=CLIPS["sparse"], repeat=4))
+    for _ in range(2):
+        next(batches)
+        time.sleep(0.05)
+    next(batches)
+    begun = storage.begun
+    assert len(list(batches)) == 9
+    assert storage.begun == begun
+
+
+@pytest.mark.usefixtures("short")
+def test_clip_that_cannot_be_chosen_fails_in_its_own_batch(place: Path) -> None:
+    class Picky(UniformClip):
+        def choose(self, total_frames: int, draws: Any) -> Any:
+            if total_frames == 152:
+                raise ValueError("so long")
+            return super().choose(total_frames, draws)
+
+    had: list[list[str]] = []
+    for kind in (Near, Far):
+        split = open_dataset(place)
+        split.storage = kind(str(place))
+        batches = iter(ShardDataset(split, batch_size=1, clip=Picky(3), shuffle=False))
+        keys: list[str] = []
+        with pytest.raises(ValueError, match="so long"):
+            keys.extend(key for batch in batches for key in batch["key"])
+        had.append(keys)
+    assert had[0] == had[1]
+    # It was looked at ahead, with those that come before it.
+    assert len(had[0]) > 1
+
+
+def test_batches_behind_one_that_cannot_be_begun_are_not_begun(place: Path) -> None:
+    class Failing(Far):
+        files: ClassVar[list[str]] = []
+
+        def read(self, name: str, offset: int, size: int) -> bytes:
+            self.files.append(name)
+            if name != self.files[0]:
+                raise StorageError(f"{name}: gone")
+            return super().read(name, offset, size)
+
+    split = open_dataset(place)
+    split.storage = storage = Failing(str(place))
+    assert len(split.manifest.shards) > 3
+    batches = iter(ShardDataset(split, batch_size=1, shuffle=False))
+    next(batches)
+    assert len(set(storage.files)) == 2
+    with pytest.raises(StorageError, match="gone"):
+        list(batches)
+    assert len(set(storage.files)) == 2
 
 
 @pytest.mark.usefixtures("short")

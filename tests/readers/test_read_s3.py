@@ -99,6 +99,12 @@ def place(request: pytest.FixtureRequest, places: dict[str, Place]) -> Place:
     return places[request.param]
 
 
+FIRST_KIND = pytest.mark.parametrize(
+    "place", ["video", pytest.param("skeleton", marks=pytest.mark.deep)], indirect=True
+)
+"""Of what takes seconds and is the same for all kinds: the others in the thorough run only."""
+
+
 @pytest.fixture
 def videos(places: dict[str, Place]) -> Place:
     return places["video"]
@@ -264,6 +270,7 @@ def test_verify_finds_it_whole(place: Place) -> None:
 # Going on
 
 
+@FIRST_KIND
 @pytest.mark.parametrize("way", [{"threads": 0}, {"threads": 2}, {"workers": 2}], ids=str)
 def test_a_run_goes_on_in_the_middle_here_or_there(place: Place, way: dict[str, Any]) -> None:
     expected = expected_of(place)
@@ -289,6 +296,7 @@ def test_a_run_goes_on_in_the_middle_here_or_there(place: Place, way: dict[str, 
     assert rest(place.url, begun(place.folder, 2)) == expected[2:]
 
 
+@FIRST_KIND
 @pytest.mark.parametrize("way", [{"threads": 0}, {"threads": 2}, {"workers": 2}], ids=str)
 def test_a_loop_that_is_left_begins_its_epoch_anew(place: Place, way: dict[str, Any]) -> None:
     loader = made(place.url).loader(**way)
@@ -524,6 +532,7 @@ def removed(place: Place) -> None:
     place.bucket.remove(name)
 
 
+@FIRST_KIND
 @pytest.mark.parametrize("damage", [flipped, truncated, removed])
 def test_the_same_ones_stand_in_for_what_cannot_be_read(
     copied: Place, damage: Callable[[Place], None]
@@ -597,13 +606,11 @@ PASSING: dict[str, list[Fault]] = {
 }
 
 
-# Of videos each part is a read of its own, of skeletons many are one: a fault strikes other bytes.
+@FIRST_KIND
 @pytest.mark.parametrize("fault", PASSING)
-@pytest.mark.parametrize("kind", ["video", pytest.param("skeleton", marks=pytest.mark.deep)])
 def test_epoch_through_a_fault_that_passes_has_exactly_its_samples(
-    places: dict[str, Place], proxy: FaultProxy, fault: str, kind: str
+    place: Place, proxy: FaultProxy, fault: str
 ) -> None:
-    place = places[kind]
     expected = epochs_of(made(place.folder).loader(threads=0), 1)
     dataset = made(place.url)
     faults = [replace(one) for one in PASSING[fault]]
