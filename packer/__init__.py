@@ -101,8 +101,8 @@ _HOME = {
     "copy": "clipshards.packer.copying",
     "finish_split": "clipshards.packer.finish",
     "pack": "clipshards.packer.packing",
-    "repair": "clipshards.packer.repairing",
     "read_class_names": "clipshards.packer.annotations.class_names",
+    "repair": "clipshards.packer.repairing",
 }
 
 __all__ = [
