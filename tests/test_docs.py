@@ -91,6 +91,16 @@ def test_reading_commands_run_as_printed(user_folder: Path) -> None:
     assert "train-00000000: step 2, batch 0 of epoch 2" in out
 
 
+def test_integrity_commands_run_as_printed(user_folder: Path) -> None:
+    blocks = code_blocks("docs/integrity.md", "sh")
+    assert len(blocks) == 3
+    out = run_shell("\n".join(blocks), user_folder)
+    # Other examples may have packed a second split.
+    assert re.search("^no damage found: .*, presence, sizes and", out, flags=re.MULTILINE)
+    assert len(re.findall("^whole.*: . shards?, . samples?", out, flags=re.MULTILINE)) == 2
+    assert re.search("^whole: 0 of . shards? replaced", out, flags=re.MULTILINE)
+
+
 def test_readme_commands_run_as_printed(user_folder: Path) -> None:
     blocks = code_blocks("README.md", "sh")
     looked = [block for block in blocks if block.startswith(("clipshards info", "tar tf"))]

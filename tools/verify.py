@@ -94,16 +94,17 @@ def verify(
 def _summary(report: "VerifyReport") -> str:
     errors = len(report.damage)
     warnings = len(report.findings) - errors
-    state = f"DAMAGED, {count_text(errors, 'finding')}" if errors else "whole"
+    all_read = report.level != "quick" and not report.left_out
+    sound = "whole" if all_read else "no damage found"
+    state = f"DAMAGED, {count_text(errors, 'finding')}" if errors else sound
     state += f", {count_text(warnings, 'warning')}" if warnings else ""
     digests = ", ".join(f"{name} {digest[:12]}" for name, digest in report.splits.items())
     looked = count_text(report.shards, "shard")
     if report.level == "quick":
-        sums = f"checksums told by the store of {report.stored_checksums}"
-        how = "no checksum" if not report.stored_checksums else sums
-        return f"{state}: {looked}, presence and sizes, {how}, no shard was read ({digests})"
+        sums = f"the store's checksums of {report.stored_checksums or 'none'}"
+        return f"{state}: {looked}, presence, sizes and {sums}; no shard was read ({digests})"
     if report.left_out:
-        looked += f" of {report.shards + report.left_out}"
+        looked = f"{report.shards} of {count_text(report.shards + report.left_out, 'shard')}"
     if report.skipped:
         looked += f", {report.skipped} of them earlier by the journal"
     read = f"{bytes_text(report.bytes)} read"

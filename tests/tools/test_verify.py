@@ -2,6 +2,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from clipshards.readers.opening import open_dataset
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,6 +22,33 @@ def test_a_whole_data_set_ends_with_0(run: Run, packed: Path) -> None:
     assert all(line.startswith("warning: val/val-000000.tar: val-") for line in warnings)
     assert last.startswith("whole, 16 warnings: 4 shards, 32 samples, ")
     assert last.endswith(f" read ({', '.join(digests)})")
+
+
+def test_what_was_not_read_is_not_called_whole(run: Run, packed: Path) -> None:
+    code, out, _ = run("verify", packed, "--level", "quick")
+    assert (code, out[:24]) == (0, "no damage found: 4 shard")
+    assert "no shard was read" in out
+    code, out, _ = run("verify", packed, "--split", "train", "--sample", "34%")
+    assert (code, out[:31]) == (0, "no damage found: 1 of 3 shards,")
+    code, out, _ = run("verify", packed, "--split", "train", "--level", "deep")
+    assert (code, out[:16]) == (0, "whole: 3 shards,")
+    assert "media decoded" in out
+
+
+@pytest.mark.parametrize("share", ["0", "101%", "x", "-1%", "nan", "%"])
+def test_other_shares_are_wrong_use(run: Run, packed: Path, share: str) -> None:
+    code, out, err = run("verify", packed, "--sample", share)
+    assert (code, out) == (2, "")
+    assert "expected a share as 1%" in err
+
+
+def test_a_journal_is_kept(run: Run, damaged: Path, tmp_path: Path) -> None:
+    command = ("verify", damaged, "--split", "train", "--journal", tmp_path / "kept")
+    assert "earlier" not in run(*command)[1]
+    assert "3 shards, 2 of them earlier by the journal, " in run(*command)[1]
+    code, out, err = run(*command, "--level", "deep")
+    assert (code, out) == (1, "")
+    assert "give another journal" in err
 
 
 def test_one_split_can_be_verified(run: Run, damaged: Path) -> None:
