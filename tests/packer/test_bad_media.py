@@ -234,7 +234,7 @@ def test_all_bad_videos_together_are_counted_in_the_order_of_the_list(
         for number, line in enumerate(lines, start=1)
         if not re.match("v[34]", line)
     ]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 def test_message_of_a_failed_run_names_file_and_line(
@@ -290,7 +290,7 @@ def test_mixed_containers_pack_as_they_are(
         assert parts[part] == (media / record.path).read_bytes()
     frames = [about["video"]["frames"] for about in read_abouts(tmp_path / "out/train").values()]
     assert frames == [12, 12, 12, 12, 5]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".avi", ".mov"])
@@ -311,7 +311,7 @@ def test_text_named_mp4_is_packed_unopened(tmp_path: Path, media: Path) -> None:
     make_text(media, media / "text.mp4")
     report = pack_one(media, "text.mp4", tmp_path / "out", recipe=Recipe(frame_table="none"))
     assert report.rejects == ()
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 @pytest.mark.parametrize(
@@ -345,4 +345,4 @@ def test_damage_of_any_kind_never_stops_a_run(tmp_path: Path, media: Path, suffi
         records, tmp_path / "out", split="train", media_root=media, max_rejects=len(records)
     )
     assert report.packed + len(report.rejects) == len(records)
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []

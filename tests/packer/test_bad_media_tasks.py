@@ -141,7 +141,7 @@ def pack_all(way: str, media: Path, names: Sequence[str], **options: Any) -> Pac
     accounting = split.manifest.accounting
     assert (accounting.entries, accounting.packed) == (report.entries, report.packed)
     assert (accounting.rejected, accounting.excluded) == (rejected, report.excluded)
-    assert verify(out).findings == []
+    assert verify(out).damage == []
     # What is packed can be read.
     dataset = ShardMapDataset(split)
     assert len([dataset[number] for number in range(len(dataset))]) == len(split)

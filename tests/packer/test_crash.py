@@ -144,7 +144,7 @@ def test_killed_while_replanning(
     for out, again in zip(outs, options, strict=True):
         # A manifest that stands fits the shards beside it.
         if (out / "train" / "manifest.json").exists():
-            assert verify(out).findings == []
+            assert verify(out).damage == []
         pack_to_the_end(again)
         assert tree(out) == clean
 

@@ -285,7 +285,7 @@ def pack_hostile(world: World, records: Any, **options: Any) -> tuple[PackReport
         report = pack(
             records, out, split="train", media_root=world.root, max_rejects=1000, **options
         )
-        findings = verify(out).findings
+        findings = verify(out).damage
         dataset = ShardMapDataset(open_dataset(out))
         items = [dataset[number] for number in range(len(dataset))]
     assert seen, "nothing was watched"
@@ -581,7 +581,7 @@ def test_a_list_may_have_any_name(kind: str, name: bytes, tmp_path: Path) -> Non
         read(file), tmp_path / "out", split="train", media_root=root, **KINDS[kind].options
     )
     assert (report.packed, len(report.rejects)) == (1, 2)
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
     for row in report.rejects:
         row.origin.encode()
 
@@ -594,7 +594,7 @@ def test_a_skeleton_file_may_have_any_name(name: bytes, tmp_path: Path) -> None:
     file.write_bytes(pickle.dumps({"split": {"x": ["a", "b"]}, "annotations": [good]}))
     report = pack(SkeletonFile(file), tmp_path / "out", split="train")
     assert (report.packed, len(report.rejects)) == (1, 1)
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 TEMPLATES = [

@@ -176,7 +176,7 @@ class Killing:
         found = dict(self.digests(out))
         assert found.items() <= self.clean.items()
         if "t/manifest.json" in found:
-            assert verify(out).findings == []
+            assert verify(out).damage == []
 
     def digests(self, out: Path) -> Iterator[tuple[str, str]]:
         # Workers whose parent was killed may still be at the last of their shards, and remove
@@ -200,7 +200,7 @@ class Killing:
         self.wait_for_the_workers()
         assert self.tree(out) == self.clean
         assert not (out / "t" / ".build").exists()
-        assert verify(out).findings == []
+        assert verify(out).damage == []
 
     def wait_for_the_workers(self) -> None:
         deadline = time.monotonic() + 60

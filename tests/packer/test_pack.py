@@ -99,7 +99,7 @@ def test_real_lists_pack_without_a_reject(
         parts = samples[f"{name}-{number:08d}"]
         assert json.loads(parts["json"])["labels"] == [int(label) for label in classes]
         assert parts["mp4"] == (media / path).read_bytes()
-    assert verify(tmp_path).findings == []
+    assert verify(tmp_path).damage == []
 
 
 def test_only_the_files_of_the_format_are_left(tmp_path: Path, junk: Path) -> None:
@@ -209,7 +209,7 @@ def test_names_of_all_kinds_come_back(
         assert samples[key][part] == name.encode()
     parts = [list(samples[f"s-{label:08d}"])[-1] for label in range(len(names))]
     assert parts == ["mp4"] * 6 + ["mkv", "mkv", "webm", "avi", "mov", "mp4", "mp4"]
-    assert verify(out).findings == []
+    assert verify(out).damage == []
 
 
 def test_order_is_shuffled_by_the_seed_or_kept(
@@ -353,7 +353,7 @@ def test_accounting_closes(tmp_path: Path, junk: Path, annotate: Annotate) -> No
     data = (tmp_path / "out" / "train" / "rejects.jsonl").read_bytes()
     assert tuple(decode_rejects(data, where="rejects")) == report.rejects
     assert [reject.ordinal for reject in report.rejects] == [10, 11, 12, 13, 14]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 def test_progress_adds_up(tmp_path: Path, junk: Path) -> None:
@@ -499,7 +499,7 @@ def test_empty_shard_is_an_index_alone(tmp_path: Path, junk: Path, read_abouts: 
     assert list(read_abouts(tmp_path / "out" / "train")) == [
         f"train-{number:08d}" for number in (3, 4, 5)
     ]
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ def test_splits_stand_beside_each_other(tmp_path: Path, junk: Path, read_abouts:
     pack(junk_records(5)[3:], tmp_path, split="val", media_root=junk, recipe=UNOPENED)
     assert len(read_abouts(tmp_path / "train")) == 3
     assert sorted(read_abouts(tmp_path / "val")) == ["val-00000000", "val-00000001"]
-    assert verify(tmp_path).findings == []
+    assert verify(tmp_path).damage == []
 
 
 def test_full_disk_is_a_storage_error_and_leaves_no_half_shard(tmp_path: Path, junk: Path) -> None:
@@ -608,7 +608,7 @@ def test_full_disk_is_a_storage_error_and_leaves_no_half_shard(tmp_path: Path, j
     ]
     report = pack(junk_records(), out, split="train", media_root=junk, recipe=UNOPENED)
     assert report.packed == 20
-    assert verify(out).findings == []
+    assert verify(out).damage == []
 
 
 @pytest.mark.parametrize(

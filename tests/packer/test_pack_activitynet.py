@@ -63,7 +63,7 @@ def check_accounting(out: Path, report: PackReport) -> None:
     lines = (out / "train" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["message"] for line in lines] == [r.message for r in report.rejects]
     assert len(split) == report.packed
-    assert verify(out).findings == []
+    assert verify(out).damage == []
 
 
 BAD_FEATURES: dict[str, tuple[bytes, str]] = {
@@ -276,7 +276,7 @@ def test_class_names_stand_in_the_manifest_of_every_subset(tmp_path: Path) -> No
         assert (report.entries, report.packed) == (1, 1)
         split = open_dataset(tmp_path / "set", split=subset)
         assert split.manifest.class_names == ("x", "y", "z")
-        assert verify(tmp_path / "set", split=subset).findings == []
+        assert verify(tmp_path / "set", split=subset).damage == []
 
 
 def make_set(folder: Path) -> ActivityNetFile:

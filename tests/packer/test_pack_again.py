@@ -125,7 +125,7 @@ def test_order_of_the_plan_stays_when_media_grow_meanwhile(tmp_path: Path, junk:
         (tmp_path / "out" / "train" / "manifest.json").read_bytes(), where="manifest"
     )
     assert manifest.plan_digest == hashlib.sha256(plan).hexdigest()
-    assert verify(tmp_path / "out").findings == []
+    assert verify(tmp_path / "out").damage == []
 
 
 OTHER_REQUESTS: list[dict[str, Any]] = [
@@ -323,7 +323,7 @@ class TestMending:
         assert 0 < report.shards_made <= len(self.BROKEN)
         kept = [file for file, time in untouched.items() if file.stat().st_mtime_ns == time]
         assert len(kept) == report.shards - report.shards_made > 0
-        assert verify(tmp_path / "out").findings == []
+        assert verify(tmp_path / "out").damage == []
 
     def test_result_has_the_samples_of_a_clean_run(
         self,

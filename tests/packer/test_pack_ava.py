@@ -94,7 +94,7 @@ def check_accounting(out: Path, report: PackReport) -> None:
     indexes = [split.read_index(number) for number in range(len(split.manifest.shards))]
     assert sum(sum(index.entries) for index in indexes) == report.packed
     assert sum(sum(index.items) for index in indexes) == len(split)
-    assert verify(out).findings == []
+    assert verify(out).damage == []
 
 
 def sample_ids(out: Path) -> list[list[str]]:
@@ -179,7 +179,7 @@ def test_every_row_is_accounted_for_in_videos(tmp_path: Path, videos: Path) -> N
     ]
     assert "timestamp 77" in report.rejects[3].message
     assert [len(ids) for ids in sample_ids(tmp_path / "set")] == [3]
-    assert verify(tmp_path / "set").findings == []
+    assert verify(tmp_path / "set").damage == []
 
 
 def test_a_broken_video_rejects_all_of_its_rows(tmp_path: Path, media: Path) -> None:

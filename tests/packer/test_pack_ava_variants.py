@@ -49,7 +49,7 @@ def write_csv(folder: Path, moments: Sequence[tuple[str, int]]) -> Path:
 
 def items_of(out: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Return all items by id and timestamp."""
-    assert verify(out).findings == []
+    assert verify(out).damage == []
     dataset = ShardMapDataset(open_dataset(out))
     items = [dataset[number] for number in range(len(dataset))]
     found = {(item["video_id"], item["timestamp"]): item for item in items}

@@ -101,7 +101,7 @@ def test_every_way_of_making_the_shards_gives_the_same_bytes(
         Packing(records("broken.mp4"), tmp_path / "parts", **asked).run_part(part, 3)
     finish_split(tmp_path / "parts", split="t")
     assert tree(tmp_path / "parts") == clean
-    assert verify(tmp_path / "one").findings == []
+    assert verify(tmp_path / "one").damage == []
 
 
 def test_what_was_asked_is_what_comes_out(

@@ -51,7 +51,7 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(
         reports.append((report.packed, report.rejects, report.content_digest))
     assert trees[0] == trees[1] == trees[2]
     assert reports[0] == reports[1] == reports[2]
-    assert verify(tmp_path / "4").findings == []
+    assert verify(tmp_path / "4").damage == []
 
 
 def kill_one(_number: int) -> bool:

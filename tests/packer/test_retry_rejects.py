@@ -131,7 +131,7 @@ def test_borders_stay_where_a_missing_file_put_them(
     assert (report.packed, report.rejects) == (8, ())
     assert new.plan_digest == old.plan_digest
     assert [shard.records for shard in new.shards] == [shard.records for shard in old.shards]
-    assert verify(out).findings == []
+    assert verify(out).damage == []
     pack_videos(tmp_path / "clean", media, seed=seed)
     samples, expected = read_samples(out / "t"), read_samples(tmp_path / "clean" / "t")
     assert samples == expected
@@ -374,7 +374,7 @@ class TestItems:
         report = pack(records, tmp_path / "out", retry_rejects=True, **options)
         assert (report.shards_made, report.packed, report.rejects) == (1, 16, ())
         assert report.shards > 1
-        assert verify(tmp_path / "out").findings == []
+        assert verify(tmp_path / "out").damage == []
         pack(records, tmp_path / "clean", **options)
         assert read_samples(tmp_path / "out" / "t") == read_samples(tmp_path / "clean" / "t")
 
@@ -477,7 +477,7 @@ class TestKilled:
         file = out / "train" / "manifest.json"
         if not file.exists():
             return False
-        assert verify(out).findings == []
+        assert verify(out).damage == []
         wids = out / "train.wids.json"
         if wids.exists():
             manifest = Manifest.decode(file.read_bytes(), where="manifest")

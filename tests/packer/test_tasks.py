@@ -106,7 +106,7 @@ def check_accounting(out: Path, split: str, report: PackReport) -> None:
     assert sum(sum(index.entries) for index in indexes) == report.packed
     assert sum(sum(index.items) for index in indexes) == len(opened)
     assert sum(shard.entries for shard in opened.manifest.shards) == report.packed
-    assert verify(out, split=split).findings == []
+    assert verify(out, split=split).damage == []
 
 
 # The same bytes
@@ -768,7 +768,7 @@ def test_frames_that_are_not_decoded_when_packed_are_packed_as_they_are(folder: 
         RawframeList(file), folder / "set", split="train", media_root=folder, recipe=recipe
     )
     assert report.rejects == ()
-    assert verify(folder / "set").findings == []
+    assert verify(folder / "set").damage == []
 
 
 WRONG_USE: list[tuple[Any, type[Exception]]] = [
@@ -828,7 +828,7 @@ def test_tasks_of_several_splits_stand_side_by_side(tmp_path: Path) -> None:
         pack(material.records(), tmp_path / "set", split=task, **material.options)
     pack([VideoRecord("v.mp4", (0,))], tmp_path / "set", split="video", media_root=tmp_path)
     report = verify(tmp_path / "set")
-    assert report.findings == []
+    assert report.damage == []
     assert set(report.splits) == {*MATERIALS, "video"}
     digests = [hashlib.sha256(f.read_bytes()).digest() for f in (tmp_path / "set").rglob("*.tar")]
     assert len(set(digests)) == len(digests)
