@@ -637,12 +637,15 @@ def test_arrays_over_the_same_bytes_share_them() -> None:
         + b"\x85\x8c\x01CtR"
     )
     data = b"\x80\x04](" + content + one * 200 + b"e."
-    tracemalloc.start()
-    found = load(data)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert found[200].shape == (2_000_000,)
-    assert peak < 3 * len(data)
+    peaks = []
+    for _ in range(3):
+        # What a thread that other tests left takes in the meantime counts too.
+        tracemalloc.start()
+        found = load(data)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found[200].shape == (2_000_000,)
+    assert min(peaks) < 3 * len(data)
 
 
 U1 = dtype("u1")
