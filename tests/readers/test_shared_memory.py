@@ -90,6 +90,7 @@ def run(place: Path, *arguments: str) -> tuple[str, str]:
     return how, said
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("_own_mounts")
 def test_without_the_guard_a_full_memory_is_not_named(place: Path) -> None:
     how, said = run(place, "off", "whole", "workers=2", "100")
