@@ -24,10 +24,9 @@ from clipshards.packer.split_copy import (
     SplitCopy,
     SplitCopying,
     check_no_plan,
-    mark_name,
     mark_of,
 )
-from clipshards.packer.standing import stored_manifest, stored_plan
+from clipshards.packer.standing import copy_mark_name, stored_manifest, stored_plan
 from clipshards.packer.storage import Storage, open_storage
 
 
@@ -227,7 +226,7 @@ def _check_place(storage: Storage, manifest: Manifest) -> None:
             f"{manifest.content_digest[:12]}; choose another location, or remove it first"
         )
     check_no_plan(storage, split)
-    mark = mark_name(split)
+    mark = copy_mark_name(split)
     if storage.size(mark) is not None:
         if storage.read_all(mark) != mark_of(manifest):
             raise PlanError(

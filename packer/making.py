@@ -10,7 +10,7 @@ from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
     REJECTS_NAME,
-    VERSION,
+    about_shard,
     sample_key,
     shard_name,
 )
@@ -131,7 +131,7 @@ def make_shard(job: Job, task: ShardTask, progress: Progress) -> Receipt:
     rejects = []
     warnings = []
     name = f"{split}/{shard_name(split, task.number)}"
-    about = {"format": str(VERSION), "plan-digest": job.plan_digest, "shard": str(task.number)}
+    about = about_shard(job.plan_digest, task.number)
     with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}", about=about) as write:
         shard = ShardWriter(write, index)
         for entry in task.entries:

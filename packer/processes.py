@@ -36,6 +36,11 @@ _LOOK_AT_CPU_S = 60
 _LONGEST_S = 86_400
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 class Outcome(NamedTuple):
     """How a task ended."""
 

@@ -22,9 +22,9 @@ from clipshards.packer.format.names import (
     BUILD_FOLDER,
     MANIFEST_NAME,
     REJECTS_NAME,
-    VERSION,
+    about_shard,
 )
-from clipshards.packer.standing import stored_manifest, stored_plan
+from clipshards.packer.standing import copy_mark_name, stored_manifest, stored_plan
 from clipshards.packer.storage import Storage
 from clipshards.packer.storage.threads import Threads
 
@@ -80,11 +80,6 @@ def check_no_plan(storage: Storage, split: str) -> None:
             f"{storage.url}/{split}: a packing job that has not ended stands here; give its pack "
             "command again, or choose another location"
         )
-
-
-def mark_name(split: str) -> str:
-    """Return the file that says whose shards stand there until a manifest does."""
-    return f"{split}/{BUILD_FOLDER}/copy.json"
 
 
 def mark_of(manifest: Manifest) -> bytes:
@@ -200,7 +195,7 @@ class SplitCopying:
 
     def _mark_place(self) -> None:
         """Say at the target what is being copied there, so that nothing else is."""
-        there, name, data = self._there, mark_name(self._split), mark_of(self._manifest)
+        there, name, data = self._there, copy_mark_name(self._split), mark_of(self._manifest)
         if not there.put_new(name, data, staging=self._staging) and there.read_all(name) != data:
             raise PlanError(
                 f"{there.url}/{self._split}: another split is being copied here; choose another "
@@ -306,11 +301,7 @@ class SplitCopying:
             raise _Damaged("missing")
         if size != shard.bytes:
             raise _Damaged(f"{size} bytes, the manifest expects {shard.bytes}")
-        about = {
-            "format": str(VERSION),
-            "plan-digest": self._manifest.plan_digest,
-            "shard": str(number),
-        }
+        about = about_shard(self._manifest.plan_digest, number)
         for left in reversed(range(_TRIES if self._here.far else 1)):
             try:
                 if self._replaces and self._there.far and self._there.stored(name) is not None:

@@ -71,9 +71,15 @@ def unfinished_plan(storage: Storage, request: Request) -> Plan | None:
     """Return the stored plan of this request, None if there is none.
 
     Raises:
-        PlanError: The plan of another request stands there, or shards of none.
+        PlanError: The plan of another request stands there, shards of none, or a copy that has
+            not ended.
     """
     plan = stored_plan(storage, request.split)
+    if plan is None and storage.size(copy_mark_name(request.split)) is not None:
+        raise PlanError(
+            f"{storage.url}/{request.split}: a copy that has not ended stands here; end it by the "
+            "same copy command, choose another location, or replace it (--replan)"
+        )
     if plan is None:
         strays = [n for n in storage.sizes(request.split) if is_shard_name(request.split, n)]
         # Another run of this job can have stored its plan between the two looks.
@@ -196,6 +202,11 @@ def discard(storage: Storage, split: str) -> None:
     storage.remove(wids_name(split))
     storage.remove_folder(f"{split}/{BUILD_FOLDER}")
     storage.remove_unfinished(split)
+
+
+def copy_mark_name(split: str) -> str:
+    """Return the file that says whose shards stand there until a copy has a manifest."""
+    return f"{split}/{BUILD_FOLDER}/copy.json"
 
 
 def _plan_name(split: str) -> str:

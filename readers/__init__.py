@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, UniformClip
     from clipshards.readers.collate import collate_items
-    from clipshards.readers.comparing import CompareReport, compare
+    from clipshards.readers.comparing import compare
+    from clipshards.readers.comparison import CompareReport
     from clipshards.readers.data import ShardDataset, ShardMapDataset
     from clipshards.readers.findings import Finding, VerifyReport
     from clipshards.readers.integrity import verify
@@ -37,7 +38,7 @@ _HOME = {
     "BatchPosition": "batches",
     "ClassBalanced": "mixing",
     "Clip": "clips",
-    "CompareReport": "comparing",
+    "CompareReport": "comparison",
     "Concat": "mixing",
     "DenseClip": "clips",
     "Finding": "findings",

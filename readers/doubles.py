@@ -1,7 +1,8 @@
 """Keys that stand twice in a split, and media that stand twice in a data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +11,35 @@ from clipshards.packer.format.checksums import sha256_hex
 from clipshards.packer.format.errors import DatasetError
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.npy import decode_npy
+from clipshards.packer.storage import Storage
 from clipshards.readers.findings import Finding
 from clipshards.readers.shard_check import Marks, ShardChecked, content_parts
 from clipshards.readers.split import Split
 
 # Samples that are told as copies one by one; those of a data set packed twice would fill screens.
 _TOLD = 1000
+# Doubles tend to stand in the same shards; an index takes some hundred kilobytes.
+_INDEXES_KEPT = 64
 _APART = "take one of them out of the annotation, unless it is meant"
 
 
-class _Sample(NamedTuple):
-    """Where a sample stands."""
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A sample that may be another's double."""
 
-    split: str
-    shard: int
+    index: ShardIndex
+    """Of its shard."""
+    shard: str
+    """File name."""
     row: int
+
+    @property
+    def key(self) -> str:
+        return self.index.keys[self.row]
+
+    @property
+    def id(self) -> str:
+        return self.index.ids[self.row]
 
 
 def double_keys(split: Split, checked: Sequence[ShardChecked]) -> Iterator[Finding]:
@@ -58,6 +73,11 @@ def double_contents(
         splits: Split name to split.
         checked: Split name to its shards.
     """
+
+    @lru_cache(maxsize=_INDEXES_KEPT)
+    def look(name: str, number: int) -> ShardIndex:
+        return splits[name].read_index(number)
+
     shards = [(name, shard) for name, found in checked.items() for shard in found]
     told = more = 0
     for group in _groups([shard.contents for _, shard in shards]):
@@ -67,14 +87,15 @@ def double_contents(
         first: dict[str, _Sample] = {}
         for at, row in group:
             name, shard = shards[at]
-            sample = _Sample(name, shard.number, row)
-            digest = _digest(splits[name], sample)
+            entry = splits[name].manifest.shards[shard.number]
+            sample = _Sample(look(name, shard.number), entry.name, row)
+            digest = _digest(splits[name].storage, sample)
             if not digest:
                 break
             earlier = first.setdefault(digest, sample)
-            if earlier is not sample and not _is_one_video(splits, sample, earlier):
+            if earlier is not sample and not _is_one_video(sample, earlier):
                 told += 1
-                yield _double(splits, sample, earlier)
+                yield _double(sample, earlier)
     if more:
         what = f"{more} more samples with the size and crc32c of others, not compared"
         yield Finding("", "", what, remedy=_APART, severity="warning")
@@ -96,17 +117,16 @@ def _groups(marks: Sequence[Marks]) -> Iterator[list[tuple[int, int]]]:
         yield [(int(a), int(place - starts[a])) for a, place in zip(at, group, strict=True)]
 
 
-def _digest(split: Split, sample: _Sample) -> str:
+def _digest(storage: Storage, sample: _Sample) -> str:
     """Return the sha256 of a sample's media; empty where they hold nothing, or are damaged."""
-    index = split.read_index(sample.shard)
-    shard = f"{split.name}/{split.manifest.shards[sample.shard].name}"
+    index, row = sample.index, sample.row
     digests = []
     try:
         for part in content_parts(index.task, index):
             columns = index.parts[part]
-            if columns.offset[sample.row] >= 0:
-                size = columns.size[sample.row]
-                data = split.storage.read(shard, columns.offset[sample.row], size)
+            if columns.offset[row] >= 0:
+                name = f"{index.split}/{sample.shard}"
+                data = storage.read(name, columns.offset[row], columns.size[row])
                 if part.endswith(".npy") and not decode_npy(data, where=part).size:
                     return ""
                 digests.append(sha256_hex(data))
@@ -115,34 +135,23 @@ def _digest(split: Split, sample: _Sample) -> str:
     return " ".join(digests)
 
 
-def _double(splits: Mapping[str, Split], sample: _Sample, earlier: _Sample) -> Finding:
-    index, shard = _look(splits, sample)
-    earlier_index, earlier_shard = _look(splits, earlier)
-    across = sample.split != earlier.split
-    what = (
-        f"the same media as {earlier.split}/{earlier_shard}: {earlier_index.keys[earlier.row]} "
-        f"(id {earlier_index.ids[earlier.row]!r})"
-    )
-    if across:
+def _double(sample: _Sample, earlier: _Sample) -> Finding:
+    split = earlier.index.split
+    what = f"the same media as {split}/{earlier.shard}: {earlier.key} (id {earlier.id!r})"
+    if sample.index.split != split:
         what += ": what one split trains on, the other measures"
     return Finding(
-        sample.split,
-        shard,
+        sample.index.split,
+        sample.shard,
         what,
-        key=index.keys[sample.row],
-        id=index.ids[sample.row],
+        key=sample.key,
+        id=sample.id,
         remedy=_APART,
         severity="warning",
     )
 
 
-def _is_one_video(splits: Mapping[str, Split], sample: _Sample, earlier: _Sample) -> bool:
+def _is_one_video(sample: _Sample, earlier: _Sample) -> bool:
     """Return whether two samples are cuts of one video, for moments that lie near each other."""
-    (index, _), (earlier_index, _) = _look(splits, sample), _look(splits, earlier)
-    same_id = index.ids[sample.row] == earlier_index.ids[earlier.row]
-    return index.task == "ava" and sample.split == earlier.split and same_id
-
-
-def _look(splits: Mapping[str, Split], sample: _Sample) -> tuple[ShardIndex, str]:
-    split = splits[sample.split]
-    return split.read_index(sample.shard), split.manifest.shards[sample.shard].name
+    same = (sample.index.split, sample.id) == (earlier.index.split, earlier.id)
+    return same and sample.index.task == "ava"

@@ -1,6 +1,5 @@
 """What a check of a data set finds, one thing at a time, and what it looked at."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -13,7 +12,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 Severity = Literal["error", "warning"]
 """An error is damage. A warning is nothing that readers would stumble over."""
 
-REPAIR = "make it whole again by clipshards repair"
+REPAIR = "replace it from a copy (clipshards repair), or pack the split again"
 AGAIN = "look at the storage, then check again"
 
 
@@ -97,8 +96,3 @@ class VerifyReport:
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings by split and shard, what concerns the whole split first, each once."""
     return sorted(dict.fromkeys(findings), key=lambda finding: (finding.split, finding.shard))
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -26,7 +26,6 @@ from clipshards.readers.findings import (
     Finding,
     Level,
     VerifyReport,
-    processors,
     sorted_findings,
 )
 from clipshards.readers.opening import open_dataset, split_names, unfinished_splits
@@ -36,8 +35,6 @@ from clipshards.readers.shard_reader import Progress
 from clipshards.readers.split import Split
 from clipshards.readers.verify_journal import VerifyJournal
 
-# Starting a process costs as much as checking some hundred megabytes.
-_WORTH_A_PROCESS = 256 * 10**6
 _TRIES = 2
 # A shard may come slowly; one of which no byte comes for so long never will.
 _STALL_S = 900.0
@@ -49,7 +46,7 @@ def verify(
     split: str | None = None,
     level: Level = "full",
     sample: float = 1.0,
-    workers: int | None = None,
+    workers: int = 1,
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
@@ -68,7 +65,8 @@ def verify(
         level: See above.
         sample: Share of the shards of each split that `full` and `deep` read, above 0 and up
             to 1; at least one shard, the same ones of the same data set each time.
-        workers: Processes; None for one a processor, and for none where there is little to do.
+        workers: Processes; 1 for this one alone. With more, a script that calls this must be
+            guarded by `if __name__ == "__main__"`.
         journal: File that keeps which shards were found whole. A later run with it reads only
             the others; whoever suspects damage since then gives another one.
         progress: Called as bytes are checked.
@@ -77,13 +75,13 @@ def verify(
         ValueError: A level that does not exist, or a share or number of workers out of range.
         NotFoundError: There is no data set, or no such split.
         StateError: The journal is none, or of another level.
-        StorageError: The location cannot be listed.
+        StorageError: The location cannot be listed, or the journal not be written.
     """
     if level not in LEVELS:
         raise ValueError(f"level {level!r}: expected one of {', '.join(LEVELS)}")
     if not 0 < sample <= 1:
         raise ValueError(f"sample {sample}: expected a share above 0 and up to 1")
-    if workers is not None and workers < 1:
+    if workers < 1:
         raise ValueError(f"workers {workers}: expected at least 1")
     storage = open_storage(location)
     report = VerifyReport(storage.url, level)
@@ -108,7 +106,7 @@ def verify(
     for name in unfinished_splits(storage) if split is None else ():
         if any(is_shard_name(name, file) for file in storage.sizes(name)):
             what = f"shards without {MANIFEST_NAME}: packing has not ended, or it was lost"
-            again = "give the pack command again"
+            again = "give the pack or copy command again"
             report.findings.append(Finding(name, "", what, remedy=again))
     report.findings = sorted_findings(report.findings)
     return report
@@ -202,7 +200,7 @@ def _check_shards(
     opened: Mapping[str, Split],
     jobs: Sequence[_Job],
     report: VerifyReport,
-    workers: int | None,
+    workers: int,
     journal: str | os.PathLike[str] | None,
     tick: Progress,
 ) -> None:
@@ -220,9 +218,6 @@ def _check_shards(
                 report.skipped += 1
                 checked[job.split][job.number] = found
                 tick(opened[job.split].manifest.shards[job.number].bytes)
-        total = sum(opened[job.split].manifest.shards[job.number].bytes for job in left)
-        if workers is None:
-            workers = min(processors(), max(total // _WORTH_A_PROCESS, 1))
         workers = min(workers, max(len(left), 1))
         for job, done in (_here if workers == 1 else _elsewhere)(opened, left, workers, tick):
             checked[job.split][job.number] = done

@@ -80,7 +80,8 @@ def split_names(storage: Storage) -> list[str]:
         begun = ", ".join(unfinished_splits(storage))
         if begun:
             raise NotFoundError(
-                f"{storage.url}: packing of {begun} has not ended; give the pack command again"
+                f"{storage.url}: packing of {begun} has not ended; give the pack or copy "
+                "command again"
             )
         raise NotFoundError(
             f"{storage.url}: no data set here, no folder holds a {MANIFEST_NAME}"
@@ -114,7 +115,7 @@ def _finished_splits(storage: Storage) -> list[str]:
 def _hint(storage: Storage, split: str) -> str:
     """Return what else a location without this split holds, in words."""
     if split in unfinished_splits(storage):
-        return "; packing has not ended there, give the pack command again"
+        return "; packing has not ended there, give the pack or copy command again"
     names = _finished_splits(storage)
     if names:
         return f", there are: {', '.join(names)}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
-from clipshards.packer.format.errors import FormatError, StateError
+from clipshards.packer.format.errors import FormatError, StateError, StorageError
 from clipshards.readers.findings import Level
 from clipshards.readers.shard_check import Marks, ShardChecked
 
@@ -34,14 +34,17 @@ class VerifyJournal:
 
         Raises:
             StateError: The file is none of ours, or of a check of another level.
-            OSError: It cannot be written.
+            StorageError: It cannot be read or written.
         """
         self._path = Path(path)
         self._shards: dict[tuple[str, int], ShardChecked] = {}
-        whole = self._read(level) if self._path.exists() else 0
-        self._file = self._path.open("r+b" if self._path.exists() else "wb")
-        self._file.truncate(whole)
-        self._file.seek(whole)
+        try:
+            whole = self._read(level) if self._path.exists() else 0
+            self._file = self._path.open("r+b" if self._path.exists() else "wb")
+            self._file.truncate(whole)
+            self._file.seek(whole)
+        except OSError as exc:
+            raise StorageError(f"{self._path}: {exc.strerror or exc}") from exc
         if not whole:
             self._write({"format": _FORMAT, "version": _VERSION, "level": level})
 
@@ -68,8 +71,11 @@ class VerifyJournal:
         self._file.close()
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(encode_json(value) + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(encode_json(value) + b"\n")
+            self._file.flush()
+        except OSError as exc:
+            raise StorageError(f"{self._path}: {exc.strerror or exc}") from exc
 
     def _read(self, level: Level) -> int:
         """Read what is there; return how many bytes of it are whole lines."""

@@ -28,7 +28,7 @@ _COMMANDS = {
     "show": ("clipshards.tools.show:show", "Print one sample, found by its key or your id."),
     "verify": ("clipshards.tools.verify:verify", "Check a data set and say what is damaged."),
     "compare": ("clipshards.tools.compare:compare", "Say in what two data sets differ."),
-    "repair": ("clipshards.tools.repair:repair", "Replace what is damaged from an intact copy."),
+    "repair": ("clipshards.tools.copying:repair", "Replace what is damaged from an intact copy."),
     "copy": ("clipshards.tools.copying:copy", "Copy a data set, every byte checked."),
     "batch": ("clipshards.tools.order:batch", "List the items that make a step of training."),
     "when": ("clipshards.tools.order:when", "Say in which steps of training a sample comes up."),

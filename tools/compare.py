@@ -9,7 +9,7 @@ import click
 from clipshards.tools.printing import bytes_text, count_text, print_json, printable
 
 if TYPE_CHECKING:
-    from clipshards.readers.comparing import (
+    from clipshards.readers.comparison import (
         CompareReport,
         Listed,
         PartDifference,

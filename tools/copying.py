@@ -1,6 +1,8 @@
-"""`clipshards copy`: finished splits copied to another location, every byte checked."""
+"""`clipshards copy` and `repair`: whole splits between locations, every byte checked."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -26,20 +28,69 @@ def copy(source: str, target: str, split: str | None, as_json: bool) -> None:
     Exit code 0: copied. 1: files at A are damaged, a line for each; all others were copied.
     2: another split of the name stands at B.
     """
-    from clipshards.packer.copying import DamagedSourceError, total_bytes
     from clipshards.packer.copying import copy as copy_location
 
-    with progress_bar(total_bytes(source, split=split), "B", "copy") as bar:
+    _run("copy", partial(copy_location, source, target), source, split, as_json, _print)
+
+
+@click.command()
+@click.argument("location")
+@click.option(
+    "--from", "source", required=True, metavar="COPY", help="An intact copy: folder or s3://."
+)
+@click.option("--split", help="One split; default: all that the copy has.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def repair(location: str, source: str, split: str | None, as_json: bool) -> None:
+    """Make the data set at LOCATION whole again from a copy of it.
+
+    Only what is damaged or missing is replaced, and only by bytes whose checksums are the
+    manifest's. All else stays as it is.
+
+    Exit code 0: whole. 1: files of the copy are damaged too, a line for each; all others were
+    repaired. 2: LOCATION is not a copy of that data set.
+    """
+    from clipshards.packer.repairing import repair as repair_location
+
+    _run(
+        "repair", partial(repair_location, location, source), source, split, as_json, _print_repair
+    )
+
+
+def _run(
+    label: str,
+    work: Callable[..., "CopyReport"],
+    source: str,
+    split: str | None,
+    as_json: bool,
+    tell: Callable[["CopyReport"], None],
+) -> None:
+    """Copy with a progress bar, tell what was done, and end with 1 where files are damaged."""
+    from clipshards.packer.copying import DamagedSourceError, total_bytes
+
+    with progress_bar(total_bytes(source, split=split), "B", label) as bar:
         try:
-            report = copy_location(source, target, split=split, progress=bar.update)
+            report = work(split=split, progress=bar.update)
         except DamagedSourceError as exc:
             report = exc.report
     if as_json:
         print_json(asdict(report) | {"whole": not report.damaged})
     else:
-        _print(report)
+        tell(report)
     if report.damaged:
         raise click.exceptions.Exit(1)
+
+
+def _print_repair(report: "CopyReport") -> None:
+    for damage in report.damaged:
+        click.echo(f"damaged in the copy too: {damage}")
+    replaced = sum(one.shards_copied for one in report.splits)
+    shards = sum(one.shards for one in report.splits)
+    amount = bytes_text(sum(one.bytes_copied for one in report.splits))
+    state = "DAMAGED" if report.damaged else "whole"
+    digests = ", ".join(f"{one.split} {one.content_digest[:12]}" for one in report.splits)
+    click.echo(
+        f"{state}: {replaced} of {count_text(shards, 'shard')} replaced, {amount} ({digests})"
+    )
 
 
 def _print(report: "CopyReport") -> None:

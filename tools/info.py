@@ -45,7 +45,7 @@ def info(location: str, split: str | None, as_json: bool) -> None:
             ]
         )
     for name in begun:
-        click.echo(f"{name}: packing has not ended; give the pack command again")
+        click.echo(f"{name}: packing has not ended; give the pack or copy command again")
 
 
 def _recipe_text(recipe: dict[str, Any]) -> str:

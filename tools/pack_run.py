@@ -1,6 +1,5 @@
 """What all `clipshards pack` commands share: their options, the run and its report."""
 
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipshards.packer.format.errors import RejectsError
+from clipshards.packer.processes import processors
 from clipshards.tools.pack_options import ONLY_PLAN, Common
 from clipshards.tools.pack_report import (
     plan_line,
@@ -88,7 +88,7 @@ def _tell_plan(job: "Packing", common: Common) -> None:
         value = asdict(plan) | {"estimate": asdict(estimate)}
         print_json(value | {"standing": None if status is None else asdict(status)})
     else:
-        print_estimate(plan, estimate, workers=common["workers"] or _processors())
+        print_estimate(plan, estimate, workers=common["workers"] or processors())
     if estimate.rejects or plan.rejects:
         raise click.exceptions.Exit(1)
 
@@ -147,11 +147,7 @@ def _engine(common: Common) -> "Engine":
 
     if common["ray_address"] is not None:
         raise click.UsageError("--ray-address needs --engine ray.")
-    return LocalEngine(common["workers"] or _processors())
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0))
+    return LocalEngine(common["workers"] or processors())
 
 
 def parse_size(text: str) -> int:

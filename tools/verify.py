@@ -7,7 +7,10 @@ import click
 from clipshards.tools.printing import bytes_text, count_text, print_json, printable, progress_bar
 
 if TYPE_CHECKING:
-    from clipshards.readers.findings import VerifyReport
+    from clipshards.readers.findings import Level, VerifyReport
+
+# Starting a process costs as much as checking some hundred megabytes.
+_WORTH_A_PROCESS = 256 * 10**6
 
 
 def _share(_context: click.Context, _option: click.Parameter, text: str) -> float:
@@ -54,7 +57,7 @@ def _share(_context: click.Context, _option: click.Parameter, text: str) -> floa
 def verify(
     location: str,
     split: str | None,
-    level: str,
+    level: "Level",
     sample: float,
     workers: int | None,
     journal: str | None,
@@ -65,17 +68,18 @@ def verify(
     Prints a line for each finding: what it concerns, what was expected and found, what to do.
     Exit code 0: whole, perhaps with warnings (media that stand twice). 1: damaged.
     """
-    from clipshards.readers.findings import LEVELS
+    from clipshards.packer.processes import processors
     from clipshards.readers.integrity import total_bytes
     from clipshards.readers.integrity import verify as verify_location
 
-    of_level = LEVELS[LEVELS.index(level)]
-    total = total_bytes(location, split=split, level=of_level, sample=sample)
+    total = total_bytes(location, split=split, level=level, sample=sample)
+    if workers is None:
+        workers = min(processors(), max(total // _WORTH_A_PROCESS, 1))
     with progress_bar(total, "B", "verify") as bar:
         report = verify_location(
             location,
             split=split,
-            level=of_level,
+            level=level,
             sample=sample,
             workers=workers,
             journal=journal,

@@ -52,6 +52,15 @@ def is_shard_name(split: str, name: str) -> bool:
     return re.fullmatch(rf"{split}-[0-9]{{6,}}\.tar", name) is not None
 
 
+def about_shard(plan_digest: str, number: int) -> dict[str, str]:
+    """Return what an object store keeps beside the bytes of a shard.
+
+    >>> about_shard("ab", 7)
+    {'format': '0', 'plan-digest': 'ab', 'shard': '7'}
+    """
+    return {"format": str(VERSION), "plan-digest": plan_digest, "shard": str(number)}
+
+
 def wids_name(split: str) -> str:
     """Return the name of the file by which wids finds a split.
 

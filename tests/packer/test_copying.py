@@ -798,3 +798,16 @@ def test_two_copies_to_a_bucket_at_once_end_well(
         copy_together(large, one.url)
         assert one.objects() == files(large)
         assert one.uploads() == []
+
+
+def test_a_packing_job_keeps_off_an_unfinished_copy(own: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    split = next(path.name for path in own.iterdir() if path.is_dir())
+    mark = target / split / ".build" / "copy.json"
+    mark.parent.mkdir(parents=True)
+    mark.write_text('{"content_digest":"ab"}')
+    with pytest.raises(PlanError, match="a copy that has not ended stands here"):
+        pack(skeletons(2), target, split=split)
+    assert mark.exists()
+    assert pack(skeletons(2), target, split=split, replan=True).packed == 2
+    assert not mark.exists()

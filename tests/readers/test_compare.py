@@ -25,7 +25,8 @@ from clipshards.packer.format.errors import (
 )
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Accounting, Manifest
-from clipshards.readers.comparing import (
+from clipshards.readers.comparing import compare
+from clipshards.readers.comparison import (
     ClassDifference,
     CompareReport,
     FieldDifference,
@@ -33,7 +34,6 @@ from clipshards.readers.comparing import (
     PartDifference,
     SampleName,
     SplitComparison,
-    compare,
 )
 from clipshards.readers.opening import open_dataset
 

@@ -26,7 +26,7 @@ from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.packing import pack
 from clipshards.packer.samples.base import Sample
-from clipshards.readers.findings import Finding
+from clipshards.readers.findings import REPAIR, Finding
 from clipshards.readers.integrity import total_bytes, verify
 from clipshards.readers.opening import open_dataset
 
@@ -272,7 +272,7 @@ def test_a_missing_shard_is_named(copy: Path) -> None:
     (copy / "train" / DAMAGED).unlink()
     report = verify(copy)
     assert [str(finding) for finding in report.findings] == [
-        f"error: train/{DAMAGED}: missing; make it whole again by clipshards repair"
+        f"error: train/{DAMAGED}: missing; {REPAIR}"
     ]
     assert (report.shards, report.samples) == (3, 4)
 

@@ -21,6 +21,7 @@ from clipshards.packer.copying import copy
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError, StateError, StorageError
 from clipshards.packer.format.frame_table import RANK, FrameTable, empty_frame_table
+from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.format.video import VideoInfo
@@ -30,6 +31,7 @@ from clipshards.packer.storage.s3_put import checksum_text
 from clipshards.readers.findings import Level, VerifyReport
 from clipshards.readers.integrity import total_bytes, verify
 from clipshards.readers.opening import open_dataset
+from clipshards.readers.split import Split
 
 
 def shard_of(place: Path, number: int) -> Path:
@@ -223,6 +225,14 @@ class TestJournal:
         with pytest.raises(StateError, match="level full, expected deep"):
             verify(copied, level="deep", journal=tmp_path / "journal")
 
+    @pytest.mark.parametrize("name", ["nowhere/journal", "folder"])
+    def test_one_that_cannot_be_written_is_told(
+        self, name: str, copied: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(StorageError, match=name):
+            verify(copied, journal=tmp_path / name)
+
     def test_a_killed_check_goes_on(self, location: Path, tmp_path: Path) -> None:
         kept = tmp_path / "journal"
         code = (
@@ -267,6 +277,22 @@ class TestDoubles:
         assert first != second
         report = verify(craft([[video(first), video(second)]]))
         assert not any("the same media" in finding.message for finding in report.findings)
+
+    def test_an_index_is_read_once_for_all_doubles_in_its_shard(
+        self, craft: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = craft([[video(b"a"), video(b"b")], [video(b"a"), video(b"b")] * 10])
+        read: list[int] = []
+        whole = Split.read_index
+
+        def counted(split: Split, shard: int) -> ShardIndex:
+            read.append(shard)
+            return whole(split, shard)
+
+        monkeypatch.setattr(Split, "read_index", counted)
+        assert len(verify(place).findings) == 20
+        # Once when the shard is checked, once for its doubles.
+        assert sorted(read) == [0, 0, 1, 1]
 
     def test_many_doubles_are_counted(
         self, craft: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -12,13 +12,15 @@ from s3_server import S3Server
 
 from clipshards.packer import Packing, PlanError, pack
 from clipshards.readers.opening import open_dataset
+from clipshards.tools.cli import cli
 from clipshards.tools.compare import compare
 from clipshards.tools.copying import copy
 
 
 def invoke(command: object, *arguments: object) -> Result:
     assert command in (copy, compare)
-    return CliRunner().invoke(copy if command is copy else compare, [str(one) for one in arguments])
+    name = "copy" if command is copy else "compare"
+    return CliRunner().invoke(cli, [name, *map(str, arguments)])
 
 
 def digest(location: Path, split: str) -> str:
