@@ -9,6 +9,7 @@ import makers
 import pytest
 from fault_proxy import FaultProxy
 from hypothesis import settings
+from s3_bucket import Bucket
 from s3_server import S3Server
 
 # A busy machine is no fault of what is tested.
@@ -52,6 +53,12 @@ def s3_location(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://videos/{secrets.token_hex(4)}/data set"
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, s3_location: str) -> Bucket:
+    """Return that location as the server itself has it."""
+    return Bucket.of(s3_server, s3_location)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Values out of their range: each kind is found, and what packing lets in is not."""
 
 import pickle
-import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +8,7 @@ from typing import Any, NamedTuple
 import makers
 import numpy as np
 import pytest
+from tar_samples import samples_of
 
 from clipshards.packer import (
     ActivityNetRecord,
@@ -24,25 +23,9 @@ from clipshards.packer.format.json_activitynet import ActivityNetJson
 from clipshards.packer.format.json_ava import AvaJson, KeyFrameJson
 from clipshards.packer.format.json_parts import MAX_FRAMES, AudioJson, SkeletonJson
 from clipshards.packer.format.ranges import range_faults
-from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VideoInfo
 
 Values = dict[str, Any]
-
-
-def samples_of(out: Path, task: str) -> Iterator[Values]:
-    """Yield the decoded parts of all samples that were packed."""
-    for shard in sorted(out.rglob("*.tar")):
-        samples: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                key, _, part = member.name.partition(".")
-                content = tar.extractfile(member)
-                if not key.startswith("_") and content is not None:
-                    samples.setdefault(key, {})[part] = content.read()
-        for key, parts in samples.items():
-            if "json" in parts and set(parts) <= set(TASKS[task].parts):
-                yield TASKS[task].decode_all(parts, where=key)
 
 
 def assert_all_in_range(out: Path, task: str, count: int) -> None:

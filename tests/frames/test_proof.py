@@ -2,8 +2,7 @@
 
 import io
 import re
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from frames import test_exact
 from frames.h264_writer import field_pictures, mux, without_vui
 from makers import remux, video_bytes
 from PIL import Image
+from tar_samples import samples_of
 
 from clipshards.packer import (
     ActivityNetRecord,
@@ -45,7 +45,6 @@ from clipshards.packer.format.frame_table import (
     empty_frame_table,
 )
 from clipshards.packer.format.json_parts import AudioJson
-from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.frames.decode import open_container, video_stream
 from clipshards.packer.frames.demux import demux_video
@@ -692,21 +691,6 @@ def test_a_broken_sound_is_found(make: Callable[[], bytes], suffix: str, message
 # Samples of all tasks
 
 Values = dict[str, Any]
-
-
-def samples_of(out: Path, task: str) -> Iterator[Values]:
-    """Yield the decoded parts of all samples that were packed."""
-    for shard in sorted(out.rglob("*.tar")):
-        samples: dict[str, dict[str, bytes]] = {}
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                key, _, part = member.name.partition(".")
-                content = tar.extractfile(member)
-                if part in TASKS[task].parts and content is not None:
-                    samples.setdefault(key, {})[part] = content.read()
-        for key, parts in samples.items():
-            if len(parts) > 1:  # not the index
-                yield TASKS[task].decode_all(parts, where=key)
 
 
 class Packed(NamedTuple):

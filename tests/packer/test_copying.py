@@ -17,7 +17,6 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from pack_inputs import skeletons
 from s3_bucket import Bucket, files
-from s3_server import S3Server
 
 from clipshards.packer import (
     CorruptShardError,
@@ -46,11 +45,6 @@ SHARD = "t/t-000003.tar"
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
-@pytest.fixture
-def bucket(s3_server: S3Server, s3_location: str) -> Bucket:
-    return Bucket.of(s3_server, s3_location)
 
 
 @pytest.fixture(scope="module")

@@ -54,11 +54,6 @@ def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
-@pytest.fixture
-def bucket(s3_server: S3Server, s3_location: str) -> Bucket:
-    return Bucket.of(s3_server, s3_location)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Media of all tasks, among them some that cannot be packed: look, do not write."""

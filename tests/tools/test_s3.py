@@ -11,7 +11,6 @@ from typing import Any
 import makers
 import pytest
 from s3_bucket import Bucket, files
-from s3_server import S3Server
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,11 +20,6 @@ pytestmark = [
 ]
 
 SECRET = "wrong/secret+0123456789"
-
-
-@pytest.fixture
-def bucket(s3_server: S3Server, s3_location: str) -> Bucket:
-    return Bucket.of(s3_server, s3_location)
 
 
 @pytest.fixture
