@@ -42,11 +42,6 @@ PART = 5 * 2**20
 SHARD = "t/t-000003.tar"
 
 
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The splits t, of many small shards, and u, with a reject: look, do not write."""

@@ -1,7 +1,6 @@
 """Killed at any moment, the same command again ends with the tree of an uninterrupted run."""
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -20,12 +19,6 @@ Kill = Callable[[list[tuple[dict[str, Any], list[Any]]]], list[int]]
 
 VIDEOS = [(f"v{number}.mp4", number) for number in range(8)] + [("missing.mp4", 3)]
 JUNK = [(f"j{number:02d}.mp4", number) for number in range(12)] + [("missing.mp4", 3)]
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pack to the end without fsync, as killed_packing.py does until then."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture

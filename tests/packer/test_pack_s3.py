@@ -48,12 +48,6 @@ PART = 5 * 2**20
 """The smallest part of a multipart upload that S3 takes."""
 
 
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folders to compare with need not survive a power cut."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Media of all tasks, among them some that cannot be packed: look, do not write."""

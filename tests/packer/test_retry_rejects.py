@@ -1,7 +1,6 @@
 """A finished split that lacks samples, the media mended, and the same job with a retry."""
 
 import json
-import os
 import shutil
 import struct
 import subprocess
@@ -391,11 +390,6 @@ class TestKilled:
 
     NAMES = tuple(f"j{number:02d}.mp4" for number in range(12))
     BROKEN = (2, 7, 8)
-
-    @pytest.fixture(autouse=True)
-    def _no_fsync(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Pack without fsync, as killed_packing.py does."""
-        monkeypatch.setattr(os, "fsync", lambda fd: None)
 
     def kill(self, folder: Path, runs: Sequence[tuple[dict[str, Any], list[int]]]) -> list[int]:
         """Run killed_packing.py."""

@@ -1,7 +1,6 @@
 """What two data sets differ in: every difference is told, and none that is not there."""
 
 import hashlib
-import os
 import random
 import shutil
 from collections.abc import Callable
@@ -38,11 +37,6 @@ from clipshards.readers.comparison import (
 from clipshards.readers.opening import open_dataset
 
 NONE: Listed[Any] = Listed(0, ())
-
-
-@pytest.fixture(autouse=True)
-def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 @pytest.fixture(scope="module")

@@ -561,3 +561,24 @@ class TestLocalStorage:
 
         monkeypatch.setattr(os, "scandir", Vanishing)
         assert local.sizes("train") == {"b": 2}
+
+    @pytest.mark.parametrize("new", [False, True])
+    def test_a_file_reaches_the_disk_before_its_name_and_the_name_before_the_end(
+        self, new: bool, local: LocalStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = Path(local.url) / "train"
+        synced: list[tuple[str, int, bool]] = []
+
+        def note(descriptor: int) -> None:
+            target = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+            kind = "folder" if target == folder else "file"
+            synced.append((kind, os.fstat(descriptor).st_size, (folder / "a").exists()))
+
+        monkeypatch.setattr(os, "fsync", note)
+        if new:
+            assert local.put_new("train/a", b"whole", staging=STAGING)
+        else:
+            local.put("train/a", b"whole", staging=STAGING)
+        (of_file, *_, of_folder) = synced
+        assert of_file == ("file", 5, False)
+        assert (of_folder[0], of_folder[2]) == ("folder", True)
