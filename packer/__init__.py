@@ -50,8 +50,9 @@ if TYPE_CHECKING:
         SkeletonRecord,
         VideoRecord,
     )
+    from clipshards.packer.remaking import SourcesDifferError
     from clipshards.packer.repairing import repair
-    from clipshards.packer.reports import PackReport, PartReport, PlanSummary
+    from clipshards.packer.reports import PackReport, PartReport, PlanSummary, RemakeReport
     from clipshards.packer.status import Status
     from clipshards.packer.trial import Estimate
 
@@ -89,8 +90,10 @@ _HOME = {
     "Recipe": "clipshards.packer.recipe",
     "Reject": "clipshards.packer.records",
     "RejectsError": _ERRORS,
+    "RemakeReport": "clipshards.packer.reports",
     "SkeletonFile": "clipshards.packer.annotations.skeleton_file",
     "SkeletonRecord": "clipshards.packer.records",
+    "SourcesDifferError": "clipshards.packer.remaking",
     "StateError": _ERRORS,
     "Status": "clipshards.packer.status",
     "StorageError": _ERRORS,
@@ -138,8 +141,10 @@ __all__ = [
     "Recipe",
     "Reject",
     "RejectsError",
+    "RemakeReport",
     "SkeletonFile",
     "SkeletonRecord",
+    "SourcesDifferError",
     "StateError",
     "Status",
     "StorageError",

@@ -17,8 +17,8 @@ from clipshards.packer.format.names import (
     check_split,
     is_split,
 )
+from clipshards.packer.proving import Count
 from clipshards.packer.split_copy import (
-    Count,
     Damage,
     Progress,
     SplitCopy,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.errors import MediaError
 from clipshards.packer.format.index import ShardIndex
+from clipshards.packer.format.manifest import ShardEntry
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
     REJECTS_NAME,
@@ -18,7 +19,7 @@ from clipshards.packer.format.rejects import RejectRow
 from clipshards.packer.plan import Plan
 from clipshards.packer.receipts import Receipt, find_receipts, store_receipt
 from clipshards.packer.record_kinds import RECORD_KINDS
-from clipshards.packer.samples.base import Material
+from clipshards.packer.samples.base import Material, Sample
 from clipshards.packer.shards import ShardWriter
 from clipshards.packer.storage import Storage
 
@@ -46,6 +47,8 @@ class ShardTask(NamedTuple):
     number: int
     entries: tuple[Entry, ...]
     """Its records, in its order."""
+    original: ShardEntry | None = None
+    """What stood there: the shard is written only if it has these bytes, and has no receipt."""
 
 
 class Engine(Protocol):
@@ -119,7 +122,11 @@ def make_shards(
 
 
 def make_shard(job: Job, task: ShardTask, progress: Progress) -> Receipt:
-    """Make one shard under its final name; store and return its receipt."""
+    """Make one shard under its final name; store and return its receipt.
+
+    One that is to be an original again is written, as a whole, only if it is: its receipt says
+    whether.
+    """
     kind, split = RECORD_KINDS[job.record], job.split
     index = ShardIndex(
         task=kind.task,
@@ -128,50 +135,70 @@ def make_shard(job: Job, task: ShardTask, progress: Progress) -> Receipt:
         plan_digest=job.plan_digest,
         recipe=job.recipe,
     )
-    rejects = []
+    rejects: list[RejectRow] = []
     warnings = []
     name = f"{split}/{shard_name(split, task.number)}"
     about = about_shard(job.plan_digest, task.number)
-    with job.storage.writer(name, staging=f"{split}/{BUILD_FOLDER}", about=about) as write:
-        shard = ShardWriter(write, index)
-        for entry in task.entries:
-            ordinal = entry.ordinal
-            key = sample_key(split, ordinal)
-            size = 0
-            try:
-                sample = kind.make(entry.value, job.material)
-            except MediaError as exc:
-                rejects.append(
-                    RejectRow(
-                        ordinal=ordinal,
-                        entries=entry.entries,
-                        key=key,
-                        id=kind.name(entry.value),
-                        origin=str(entry.value.origin),
-                        error=type(exc).__name__,
-                        message=str(exc),
-                    )
-                )
-            else:
-                rejects += [
-                    RejectRow(
-                        ordinal=ordinal + item.place,
-                        entries=item.entries,
-                        key=key,
-                        id=item.id,
-                        origin=item.origin,
-                        error=MediaError.__name__,
-                        message=item.message,
-                    )
-                    for item in sample.left_out
-                ]
-                lost = sum(item.entries for item in sample.left_out)
-                shard.add(key, sample, entries=entry.entries - lost)
-                if sample.warning:
-                    warnings.append((sample.origin, sample.warning))
-                size = sum(map(len, sample.parts.values()))
-            progress(entry.entries, size)
-        shard_entry = shard.finish(records=len(task.entries))
+    original = task.original
+    staging = f"{split}/{BUILD_FOLDER}"
+    try:
+        with job.storage.writer(
+            name, staging=staging, about=about, replaces=original is not None
+        ) as write:
+            shard = ShardWriter(write, index)
+            for entry in task.entries:
+                size = 0
+                sample, unusable = make_sample(job, entry)
+                rejects += unusable
+                if sample is not None:
+                    lost = sum(row.entries for row in unusable)
+                    key = sample_key(split, entry.ordinal)
+                    shard.add(key, sample, entries=entry.entries - lost)
+                    if sample.warning:
+                        warnings.append((sample.origin, sample.warning))
+                    size = sum(map(len, sample.parts.values()))
+                progress(entry.entries, size)
+            shard_entry = shard.finish(records=len(task.entries))
+            if original not in (None, shard_entry):
+                raise _OtherBytes
+    except _OtherBytes:
+        pass
     receipt = Receipt(job.plan_digest, shard_entry, tuple(rejects), tuple(warnings))
-    store_receipt(job.storage, split, receipt)
+    if original is None:
+        store_receipt(job.storage, split, receipt)
     return receipt
+
+
+def make_sample(job: Job, entry: Entry) -> tuple[Sample | None, list[RejectRow]]:
+    """Return the sample of a record, None where there can be none, and all that it lacks."""
+    kind, ordinal, value = RECORD_KINDS[job.record], entry.ordinal, entry.value
+    key = sample_key(job.split, ordinal)
+    try:
+        sample = kind.make(value, job.material)
+    except MediaError as exc:
+        row = RejectRow(
+            ordinal=ordinal,
+            entries=entry.entries,
+            key=key,
+            id=kind.name(value),
+            origin=str(value.origin),
+            error=type(exc).__name__,
+            message=str(exc),
+        )
+        return None, [row]
+    return sample, [
+        RejectRow(
+            ordinal=ordinal + item.place,
+            entries=item.entries,
+            key=key,
+            id=item.id,
+            origin=item.origin,
+            error=MediaError.__name__,
+            message=item.message,
+        )
+        for item in sample.left_out
+    ]
+
+
+class _OtherBytes(Exception):  # noqa: N818 (no error: it ends the writing)
+    """What was made is not what stood there."""

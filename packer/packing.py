@@ -18,7 +18,8 @@ from clipshards.packer.prepared import Prepared
 from clipshards.packer.receipts import Receipt, load_receipts
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import Excluded, Record, Reject
-from clipshards.packer.reports import PackReport, PartReport, PlanSummary
+from clipshards.packer.remaking import remake
+from clipshards.packer.reports import PackReport, PartReport, PlanSummary, RemakeReport
 from clipshards.packer.standing import (
     discard,
     finished_split,
@@ -192,6 +193,29 @@ class Packing:
         return report_on(
             self._storage, manifest, notes, receipts, rejects, made=made, started=started
         )
+
+    def repair(
+        self, *, engine: Engine | None = None, progress: Callable[[int], None] | None = None
+    ) -> RemakeReport:
+        """Make anew what is damaged or missing of the split that this job made.
+
+        Each shard is read, or known by the checksum that a store keeps. One that is not the
+        manifest's is made by its plan, and written only if its size, sha256 and crc32c are
+        the manifest's; so is the list of rejects. All else stays as it is, the manifest too,
+        whatever versions the tools have now.
+
+        Args:
+            engine: As for `run`.
+            progress: Called now and then with the bytes that were checked or made since the
+                call before.
+
+        Raises:
+            SourcesDifferError: The sources or tools give other bytes now. All else was made.
+            PlanError: No split stands there, or that of another request.
+            ValueError, FormatError, StorageError, WorkerError: As for `run`; the manifest
+                cannot be made anew.
+        """
+        return remake(self._storage, self._prepared, engine or LocalEngine(), progress)
 
     def run_part(
         self,

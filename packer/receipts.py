@@ -59,7 +59,8 @@ def find_receipts(
     return {
         shard: receipt
         for shard, receipt in receipts.items()
-        if receipt.plan_digest == plan_digest and receipt.entry.bytes == sizes[shard]
+        if receipt.plan_digest == plan_digest
+        and (receipt.entry.name, receipt.entry.bytes) == (shard, sizes[shard])
     }
 
 

@@ -59,6 +59,26 @@ class PackReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RemakeReport:
+    """What making damaged files of a split anew from the sources came to."""
+
+    location: str
+    split: str
+    content_digest: str
+    """Identity of the split."""
+    shards: int
+    """Shards of the split."""
+    shards_made: int
+    """Shards that this run put in the place of damaged or missing ones."""
+    bytes_made: int
+    """Of those shards."""
+    refused: tuple[tuple[str, str], ...]
+    """(file name, reason) of what is damaged still, as the sources give something else."""
+    seconds: float = field(compare=False)
+    """Wall-clock time of this run."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartReport:
     """What one part of a packing job did."""
 

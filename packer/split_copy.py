@@ -1,17 +1,14 @@
 """One split copied shard by shard, every byte checked on the way."""
 
-import hashlib
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 from clipshards.packer.finish import settle
 from clipshards.packer.format.canonical import encode_json
-from clipshards.packer.format.checksums import crc32c, sha256_hex
+from clipshards.packer.format.checksums import sha256_hex
 from clipshards.packer.format.errors import (
     NotFoundError,
     PlanError,
@@ -24,6 +21,15 @@ from clipshards.packer.format.names import (
     REJECTS_NAME,
     about_shard,
 )
+from clipshards.packer.proving import (
+    NEAR,
+    PIECE,
+    Count,
+    NotTheShard,
+    each_shard,
+    proved,
+    whole_shards,
+)
 from clipshards.packer.standing import copy_mark_name, stored_manifest, stored_plan
 from clipshards.packer.storage import Storage
 from clipshards.packer.storage.threads import Threads
@@ -31,16 +37,11 @@ from clipshards.packer.storage.threads import Threads
 Progress = Callable[[int], None]
 """Called with the bytes that were copied, or found to stand already, since the last call."""
 
-_PIECE = 1 << 20
-# Shards on the way at a time. An upload to S3 holds some 64 MB of its shard.
-_NEAR, _FAR = 4, 8
-# Questions to a store that cost it nothing.
-_ASKED_AT_A_TIME = 32
+# Shards on the way at a time where a store is involved. An upload to S3 holds some 64 MB of its
+# shard.
+_FAR = 8
 # Of what comes damaged from afar: a network now and then changes a bit.
 _TRIES = 3
-_TOLD_S = 0.2
-# Seconds for shards on the way that are no longer wanted.
-_STOP_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,42 +86,6 @@ def check_no_plan(storage: Storage, split: str) -> None:
 def mark_of(manifest: Manifest) -> bytes:
     """Return what says, at a target, whose shards stand there until the manifest does."""
     return encode_json({"content_digest": manifest.content_digest})
-
-
-class Count:
-    """Bytes that are done, counted by several threads and told by one.
-
-    What a shard has come to counts once, however often it is tried.
-    """
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._reached: dict[str, int] = {}
-        self._new = 0
-
-    def reach(self, name: str, place: int) -> None:
-        """Count all bytes of a file before `place`."""
-        with self._lock:
-            before = self._reached.get(name, 0)
-            if place > before:
-                self._reached[name] = place
-                self._new += place - before
-
-    def tell(self) -> None:
-        """Tell what is new."""
-        with self._lock:
-            new, self._new = self._new, 0
-        if new and self._progress is not None:
-            self._progress(new)
-
-
-class _Damaged(Exception):  # noqa: N818 (a finding, which becomes a line of the report)
-    """What came is not what the manifest promises; the message says how."""
-
-
-class _Stopped(Exception):  # noqa: N818
-    """The rest is no longer wanted."""
 
 
 class SplitCopying:
@@ -205,15 +170,7 @@ class SplitCopying:
     def _copy_shards(self) -> list[Damage]:
         """Copy the shards that do not stand at the target whole; return what is damaged."""
         here, there, shards = self._here, self._there, self._manifest.shards
-        standing = there.sizes(self._split)
-        same = [n for n, shard in enumerate(shards) if standing.get(shard.name) == shard.bytes]
-        whole: set[int] = set()
-
-        def look(number: int, stop: threading.Event) -> None:
-            if self._is_whole(shards[number], stop):
-                whole.add(number)
-
-        self._each(same, look, at_a_time=_ASKED_AT_A_TIME if there.far else _NEAR)
+        whole = whole_shards(there, self._manifest, self._threads, self._count)
         sizes = here.sizes(self._split) if len(whole) < len(shards) else {}
         found: dict[int, Damage] = {}
 
@@ -221,68 +178,17 @@ class SplitCopying:
             try:
                 self._copy_shard(number, sizes.get(shards[number].name), stop)
                 self._copied.add(number)
-            except _Damaged as exc:
+            except NotTheShard as exc:
                 found[number] = Damage(self._split, shards[number].name, str(exc))
 
-        missing = (number for number in range(len(shards)) if number not in whole)
-        self._each(missing, bring, at_a_time=_FAR if here.far or there.far else _NEAR)
+        each_shard(
+            self._threads,
+            (number for number in range(len(shards)) if number not in whole),
+            bring,
+            at_a_time=_FAR if here.far or there.far else NEAR,
+            tell=self._count.tell,
+        )
         return [found[number] for number in sorted(found)]
-
-    def _each(
-        self,
-        numbers: Iterable[int],
-        work: Callable[[int, threading.Event], None],
-        *,
-        at_a_time: int,
-    ) -> None:
-        """Do some work for each shard, several at a time; the first error ends all of it."""
-        stop = threading.Event()
-        left = iter(numbers)
-
-        def one(number: int) -> bytes:
-            work(number, stop)
-            return b""
-
-        def begun(most: int) -> set[Future[bytes]]:
-            return {self._threads.submit(partial(one, n)) for n in islice(left, most)}
-
-        under_way: set[Future[bytes]] = set()
-        try:
-            under_way = begun(at_a_time)
-            while under_way:
-                done, under_way = wait(under_way, _TOLD_S, return_when=FIRST_COMPLETED)
-                self._count.tell()
-                for future in done:
-                    future.result()
-                under_way |= begun(len(done))
-        except BaseException:
-            # What is under way takes its unfinished files away.
-            stop.set()
-            wait(under_way, _STOP_S)
-            raise
-
-    def _is_whole(self, shard: ShardEntry, stop: threading.Event) -> bool:
-        """Return whether a shard stands at the target as the manifest has it."""
-        there, name = self._there, f"{self._split}/{shard.name}"
-        try:
-            known = there.stored(name)
-            if known is None or known.bytes != shard.bytes:
-                return False
-            if known.crc32c is None:
-                with closing(self._checked(there.pieces(name, _PIECE), shard, stop)) as pieces:
-                    for _ in pieces:
-                        pass
-            elif known.crc32c != shard.crc32c:
-                return False
-        except _Damaged:
-            return False
-        except StorageError:
-            # What cannot be read on a disk can yet be replaced.
-            if there.far:
-                raise
-            return False
-        self._count.reach(name, shard.bytes)
-        return True
 
     def _copy_shard(self, number: int, size: int | None, stop: threading.Event) -> None:
         """Copy one shard.
@@ -293,31 +199,28 @@ class SplitCopying:
             stop: Set where it is no longer wanted.
 
         Raises:
-            _Damaged: It is damaged at the source.
+            NotTheShard: It is damaged at the source.
         """
         shard = self._manifest.shards[number]
         name = f"{self._split}/{shard.name}"
         if size is None:
-            raise _Damaged("missing")
+            raise NotTheShard("missing")
         if size != shard.bytes:
-            raise _Damaged(f"{size} bytes, the manifest expects {shard.bytes}")
+            raise NotTheShard(f"{size} bytes, the manifest expects {shard.bytes}")
         about = about_shard(self._manifest.plan_digest, number)
+        reach = partial(self._count.reach, name)
         for left in reversed(range(_TRIES if self._here.far else 1)):
             try:
-                if self._replaces and self._there.far and self._there.stored(name) is not None:
-                    # A store replaces nothing of another's; what is removed must be there again.
-                    with closing(self._checked(self._pieces(name), shard, stop)) as pieces:
-                        for _ in pieces:
-                            pass
-                    self._there.remove(name)
                 with (
-                    closing(self._checked(self._pieces(name), shard, stop)) as pieces,
-                    self._there.writer(name, staging=self._staging, about=about) as write,
+                    closing(proved(self._pieces(name), shard, stop, reach)) as pieces,
+                    self._there.writer(
+                        name, staging=self._staging, about=about, replaces=self._replaces
+                    ) as write,
                 ):
                     for piece in pieces:
                         write(piece)
                 return
-            except _Damaged:
+            except NotTheShard:
                 if not left or self._is_stored_damaged(name, shard):
                     raise
 
@@ -329,37 +232,12 @@ class SplitCopying:
     def _pieces(self, name: str) -> Iterator[bytes]:
         """Yield a file of the source."""
         try:
-            yield from self._here.pieces(name, _PIECE)
+            yield from self._here.pieces(name, PIECE)
         except StorageError as exc:
             # A store that is away is no damage, and would be asked in vain for all others.
             if self._here.far and not isinstance(exc, NotFoundError):
                 raise
-            raise _Damaged(f"cannot be read: {exc}") from exc
-
-    def _checked(
-        self, pieces: Iterator[bytes], shard: ShardEntry, stop: threading.Event
-    ) -> Generator[bytes]:
-        """Yield the pieces of a shard; at its end, raise if they are not what was packed.
-
-        Raises:
-            _Damaged: They are not.
-            _Stopped: They are no longer wanted.
-        """
-        sha256, crc, place = hashlib.sha256(), 0, 0
-        for piece in pieces:
-            if stop.is_set():
-                raise _Stopped
-            sha256.update(piece)
-            crc = crc32c(piece, crc)
-            place += len(piece)
-            yield piece
-            self._count.reach(f"{self._split}/{shard.name}", min(place, shard.bytes))
-        if place != shard.bytes:
-            raise _Damaged(f"{place} bytes, the manifest expects {shard.bytes}")
-        if sha256.hexdigest() != shard.sha256:
-            raise _Damaged("sha256 of the file is not the manifest's")
-        if crc != shard.crc32c:
-            raise _Damaged("crc32c of the file is not the manifest's")
+            raise NotTheShard(f"cannot be read: {exc}") from exc
 
     def _copy_rejects(self) -> list[Damage]:
         """Copy the list of rejects, if it does not stand at the target; return its damage."""
@@ -369,16 +247,16 @@ class SplitCopying:
             return []
         try:
             if here.size(name) is None:
-                raise _Damaged("missing")
+                raise NotTheShard("missing")
             try:
                 data = here.read_all(name)
             except StorageError as exc:
                 if here.far:
                     raise
-                raise _Damaged(f"cannot be read: {exc}") from exc
+                raise NotTheShard(f"cannot be read: {exc}") from exc
             if sha256_hex(data) != expected:
-                raise _Damaged("sha256 is not the manifest's")
-        except _Damaged as exc:
+                raise NotTheShard("sha256 is not the manifest's")
+        except NotTheShard as exc:
             return [Damage(self._split, REJECTS_NAME, str(exc))]
         there.put(name, data, staging=self._staging)
         return []

@@ -160,18 +160,7 @@ def reopen(
         PlanError: The shards were cut by another plan.
     """
     split = request.split
-    plan = plan_again(
-        request,
-        manifest.accounting.entries,
-        planned,
-        [shard.records for shard in manifest.shards],
-        families=families,
-    )
-    if plan.digest != manifest.plan_digest:
-        raise PlanError(
-            f"{storage.url}/{split}: another release cut these shards by rules of its own; "
-            "pack the split anew (--replan)"
-        )
+    plan = original_plan(manifest, request, planned, families, where=f"{storage.url}/{split}")
     number_of = {ordinal: number for number, shard in enumerate(plan.shards) for ordinal in shard}
     ordinals = list(planned)
     unusable = {row.ordinal for row in notes.rejects}
@@ -190,6 +179,41 @@ def reopen(
     storage.remove(wids_name(split))
     storage.remove(f"{split}/{MANIFEST_NAME}")
     storage.remove(f"{split}/{REJECTS_NAME}")
+
+
+def original_plan(
+    manifest: Manifest,
+    request: Request,
+    planned: Mapping[int, Entry],
+    families: Mapping[int, int] | None,
+    *,
+    where: str,
+) -> Plan:
+    """Return the plan that a finished split was made by.
+
+    Args:
+        manifest: Of the split.
+        request: That made it.
+        planned: Its records by ordinal, in annotation order.
+        families: As for `make_plan`.
+        where: The split, for errors.
+
+    Raises:
+        PlanError: The shards were cut by another plan.
+    """
+    plan = plan_again(
+        request,
+        manifest.accounting.entries,
+        planned,
+        [shard.records for shard in manifest.shards],
+        families=families,
+    )
+    if plan.digest != manifest.plan_digest:
+        raise PlanError(
+            f"{where}: another release cut these shards by rules of its own; pack the split anew "
+            "(--replan)"
+        )
+    return plan
 
 
 def discard(storage: Storage, split: str) -> None:

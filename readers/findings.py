@@ -12,7 +12,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 Severity = Literal["error", "warning"]
 """An error is damage. A warning is nothing that readers would stumble over."""
 
-REPAIR = "replace it from a copy (clipshards repair), or pack the split again"
+REPAIR = "replace it from a copy (clipshards repair) or from the sources (pack ... --repair)"
 AGAIN = "look at the storage, then check again"
 
 

@@ -93,12 +93,13 @@ def test_reading_commands_run_as_printed(user_folder: Path) -> None:
 
 def test_integrity_commands_run_as_printed(user_folder: Path) -> None:
     blocks = code_blocks("docs/integrity.md", "sh")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     out = run_shell("\n".join(blocks), user_folder)
     # Other examples may have packed a second split.
     assert re.search("^no damage found: .*, presence, sizes and", out, flags=re.MULTILINE)
     assert len(re.findall("^whole.*: . shards?, . samples?", out, flags=re.MULTILINE)) == 2
     assert re.search("^whole: 0 of . shards? replaced", out, flags=re.MULTILINE)
+    assert re.search("^whole: 0 of . shards? made anew", out, flags=re.MULTILINE)
 
 
 def test_readme_commands_run_as_printed(user_folder: Path) -> None:

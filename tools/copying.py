@@ -35,22 +35,27 @@ def copy(source: str, target: str, split: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("location")
-@click.option(
-    "--from", "source", required=True, metavar="COPY", help="An intact copy: folder or s3://."
-)
+@click.option("--from", "source", metavar="COPY", help="An intact copy: folder or s3://.")
 @click.option("--split", help="One split; default: all that the copy has.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def repair(location: str, source: str, split: str | None, as_json: bool) -> None:
+def repair(location: str, source: str | None, split: str | None, as_json: bool) -> None:
     """Make the data set at LOCATION whole again from a copy of it.
 
     Only what is damaged or missing is replaced, and only by bytes whose checksums are the
     manifest's. All else stays as it is.
+
+    Without a copy, the sources do: give the command that packed the split again, with --repair.
 
     Exit code 0: whole. 1: files of the copy are damaged too, a line for each; all others were
     repaired. 2: LOCATION is not a copy of that data set.
     """
     from clipshards.packer.repairing import repair as repair_location
 
+    if source is None:
+        raise click.UsageError(
+            "Give an intact copy, by --from. Without one, give the command that packed the split "
+            "again, with --repair: it makes what is damaged anew from the sources."
+        )
     _run(
         "repair", partial(repair_location, location, source), source, split, as_json, _print_repair
     )

@@ -25,6 +25,7 @@ RUN_ONLY = {
     "part": None,
     "replan": False,
     "retry_rejects": False,
+    "repair": False,
 }
 """Options of the run, which a plan has no use for, and what they are where none is given."""
 
@@ -61,6 +62,7 @@ class Common(TypedDict):
     allow_outside: bool
     replan: bool
     retry_rejects: bool
+    repair: bool
     as_json: bool
 
 
@@ -151,6 +153,11 @@ def common_options(*, media: bool = True) -> Callable[[Callable[..., None]], Cal
             "--retry-rejects",
             is_flag=True,
             help="Make those shards of a finished split anew that lack samples.",
+        ),
+        click.option(
+            "--repair",
+            is_flag=True,
+            help="Make damaged or missing files of a finished split anew, as the bytes they were.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     )

@@ -16,7 +16,7 @@ from clipshards.tools.printing import (
 
 if TYPE_CHECKING:
     from clipshards.packer.format.rejects import RejectRow
-    from clipshards.packer.reports import PackReport, PartReport, PlanSummary
+    from clipshards.packer.reports import PackReport, PartReport, PlanSummary, RemakeReport
     from clipshards.packer.status import Status
     from clipshards.packer.trial import Estimate
 
@@ -89,6 +89,23 @@ def print_part(report: "PartReport") -> None:
     else:
         place = shlex.quote(report.location)
         click.echo(f"next: clipshards finish {place} --split {report.split}")
+
+
+def print_remade(report: "RemakeReport") -> None:
+    """Print what a repair from the sources did."""
+    for name, reason in report.refused:
+        click.echo(f"{report.split}/{name}: left as it is: {printable(reason)}")
+    state = "DAMAGED" if report.refused else "whole"
+    click.echo(
+        f"{state}: {report.shards_made} of {count_text(report.shards, 'shard')} made anew in "
+        f"{report.seconds:.1f} s, {bytes_text(report.bytes_made)} "
+        f"({report.split} {report.content_digest[:12]})"
+    )
+    if report.refused:
+        click.echo(
+            "next: restore the media and run again, take the files from a copy (clipshards "
+            "repair), or pack the split anew (--replan)"
+        )
 
 
 def print_report(report: "PackReport") -> None:

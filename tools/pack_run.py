@@ -16,6 +16,7 @@ from clipshards.tools.pack_report import (
     print_part,
     print_plan,
     print_rejects,
+    print_remade,
     print_report,
     print_warnings,
 )
@@ -46,11 +47,13 @@ def run_pack(
     from clipshards.packer.annotations.class_names import read_class_names
     from clipshards.packer.packing import Packing
 
-    if common["part"] and (common["replan"] or common["retry_rejects"]):
+    if common["part"] and (common["replan"] or common["retry_rejects"] or common["repair"]):
         raise click.UsageError(
-            "--part: --replan and --retry-rejects are of all parts at once; run the command "
-            "without --part."
+            "--part: --replan, --retry-rejects and --repair are of all parts at once; run the "
+            "command without --part."
         )
+    if common["repair"] and (common["replan"] or common["retry_rejects"]):
+        raise click.UsageError("--repair excludes --replan and --retry-rejects.")
     names = common["class_names"]
     try:
         job = Packing(
@@ -68,6 +71,8 @@ def run_pack(
         )
         if click.get_current_context().meta.get(ONLY_PLAN):
             _tell_plan(job, common)
+        elif common["repair"]:
+            _repair(job, common)
         else:
             _run_job(job, common)
     except RejectsError as exc:
@@ -135,6 +140,25 @@ def _run_job(job: "Packing", common: Common) -> None:
             print_report(report)
         rejects = report.rejects
     if rejects:
+        raise click.exceptions.Exit(1)
+
+
+def _repair(job: "Packing", common: Common) -> None:
+    """Make damaged files anew, tell what was done, and end with 1 where some cannot be made."""
+    from clipshards.packer.copying import total_bytes
+    from clipshards.packer.remaking import SourcesDifferError
+
+    split = common["split"]
+    with progress_bar(total_bytes(common["out"], split=split), "B", f"repair {split}") as bar:
+        try:
+            report = job.repair(engine=_engine(common), progress=bar.update)
+        except SourcesDifferError as exc:
+            report = exc.report
+    if common["as_json"]:
+        print_json(asdict(report) | {"whole": not report.refused})
+    else:
+        print_remade(report)
+    if report.refused:
         raise click.exceptions.Exit(1)
 
 

@@ -65,15 +65,22 @@ class Storage(Protocol):
         """Return the names of all folders directly in the location, sorted."""
 
     def writer(
-        self, name: str, *, staging: str, about: Mapping[str, str] = NOTHING
+        self,
+        name: str,
+        *,
+        staging: str,
+        about: Mapping[str, str] = NOTHING,
+        replaces: bool = False,
     ) -> AbstractContextManager[Write]:
         """Return a context that makes `name` appear whole at its normal end, or not at all.
 
         Args:
             name: The file. One that exists is replaced; in a store, where others write too,
-                only one that stood there at the beginning, and is `about` the same.
+                only one that stood there at the beginning.
             staging: Folder for the unfinished file, where the medium needs one.
-            about: What a store keeps beside the bytes.
+            about: What a store keeps beside the bytes; a file that is about something else is
+                not replaced,
+            replaces: unless this says so.
         """
 
     def put(self, name: str, data: bytes, *, staging: str) -> None:

@@ -148,6 +148,7 @@ class LocalStorage:
         *,
         staging: str,
         about: Mapping[str, str] = NOTHING,
+        replaces: bool = False,
     ) -> Iterator[Write]:
         """See `Storage`: a file that exists is replaced."""
         path = self._path(name)

@@ -130,13 +130,18 @@ class S3Storage:
 
     @contextmanager
     def writer(
-        self, name: str, *, staging: str, about: Mapping[str, str] = NOTHING
+        self,
+        name: str,
+        *,
+        staging: str,
+        about: Mapping[str, str] = NOTHING,
+        replaces: bool = False,
     ) -> Iterator[Write]:
         """See `Storage`."""
         checked_name(staging, url=self.url)
         etag, standing = None, self._head(name)
         if standing is not None:
-            if standing["Metadata"] != dict(about):
+            if not replaces and standing["Metadata"] != dict(about):
                 raise StorageError(
                     f"{self._where(name)}: a file that another job made stands there, and is left "
                     "as it is; choose another location, or pack anew (--replan)"

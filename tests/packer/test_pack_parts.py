@@ -549,13 +549,13 @@ class TestCommandLine:
         assert f"expected a part as 2/5, counted from 1, got {part!r}" in err
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("other", ["--replan", "--retry-rejects"])
+    @pytest.mark.parametrize("other", ["--replan", "--retry-rejects", "--repair"])
     def test_part_does_not_go_with_starting_over(
         self, tmp_path: Path, command: Sequence[object], run: Any, other: str
     ) -> None:
         code, out, err = run(*command, "--out", tmp_path / "out", "--part", "1/2", other)
         assert (code, out) == (2, "")
-        assert "--part: --replan and --retry-rejects are of all parts at once" in err
+        assert "--part: --replan, --retry-rejects and --repair are of all parts at once" in err
 
     def test_finish_of_nothing_is_wrong_use(self, tmp_path: Path, run: Any) -> None:
         code, out, err = run("finish", tmp_path / "nowhere", "--split", "train")

@@ -63,7 +63,7 @@ def test_damage_ends_with_1_and_a_line_for_each_finding(run: Run, damaged: Path)
     *lines, last = out.splitlines()
     findings = [line for line in lines if line.startswith("error: ")]
     assert findings[0].startswith(f"error: train/train-000001.tar: {key}.mp4 (id 'class_")
-    assert findings[0].endswith("(clipshards repair), or pack the split again")
+    assert findings[0].endswith("(clipshards repair) or from the sources (pack ... --repair)")
     assert all(line.startswith("error: train/train-000001.tar: ") for line in findings)
     assert last.startswith(
         f"DAMAGED, {len(findings)} findings, 15 warnings: 4 shards, 32 samples, "
