@@ -31,14 +31,19 @@ class ShardReader:
         Raises:
             CorruptShardError: The file ends before them.
         """
-        pieces = []
+        start, end = self._used, self._used + size
+        if end <= len(self._buffer):
+            self._used = end
+            self.place += size
+            return self._buffer[start:end]
+        pieces: list[memoryview] = []
         missing = size
         while missing:
             if self._used == len(self._buffer) and not self._fill():
                 raise CorruptShardError(
                     f"the file ends at byte {self.place}, {missing} bytes before its member does"
                 )
-            piece = self._buffer[self._used : self._used + missing]
+            piece = memoryview(self._buffer)[self._used : self._used + missing]
             self._used += len(piece)
             self.place += len(piece)
             missing -= len(piece)

@@ -253,8 +253,9 @@ class TestJournal:
 
 class TestDoubles:
     def test_media_that_stand_twice_are_warnings(self, craft: Callable[..., Path]) -> None:
-        data = [makers.video_bytes(seed=seed) for seed in (0, 1, 0)]
-        place = craft([[video(data[0]), video(data[1])], [], [video(data[2])]])
+        # Encoded once: libx264 does not give the same bytes twice on every processor.
+        first, other = (makers.video_bytes(seed=seed) for seed in (0, 1))
+        place = craft([[video(first), video(other)], [], [video(first)]])
         report = verify(place)
         (finding,) = report.findings
         assert report.whole
