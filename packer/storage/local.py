@@ -5,6 +5,7 @@ import os
 import resource
 import secrets
 import shutil
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -33,7 +34,7 @@ class _Descriptor:
 
     def __init__(self, path: Path) -> None:
         self.number = -1
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.number = _opened(path)
 
     def __del__(self) -> None:
         if self.number >= 0:
@@ -86,7 +87,8 @@ class LocalStorage:
     def read_all(self, name: str) -> bytes:
         """Return the whole file."""
         try:
-            return self._path(name).read_bytes()
+            with os.fdopen(_opened(self._path(name)), "rb", buffering=0) as file:
+                return file.read()
         except OSError as exc:
             raise self._error(name, exc) from exc
 
@@ -94,7 +96,7 @@ class LocalStorage:
         """Yield the whole file from front to back."""
         with ExitStack() as stack:
             with self._translating(name):
-                file = stack.enter_context(self._path(name).open("rb", buffering=0))
+                file = stack.enter_context(os.fdopen(_opened(self._path(name)), "rb", 0))
             while True:
                 with self._translating(name):
                     piece = file.read(size)
@@ -274,6 +276,19 @@ class LocalStorage:
             return NotFoundError(f"{self.url}: this is a file, expected the folder of a data set")
         place = f"{self.url}/{name}" if name else self.url
         return StorageError(f"{place}: {exc.strerror or exc}")
+
+
+def _opened(path: Path) -> int:
+    """Return the descriptor of a file that is open for reading.
+
+    Raises:
+        OSError: It cannot be opened, or is no file: the end of a pipe may never come.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "expected a file, found a folder, pipe or device")
+    return descriptor
 
 
 def _shorten(kept: "OrderedDict[str, _Descriptor]", most: int) -> None:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from shard_regions import BLOCK, Region, regions
 
 from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.checksums import crc32c, sha256_hex
@@ -30,39 +31,7 @@ from clipshards.readers.findings import REPAIR, Finding
 from clipshards.readers.integrity import total_bytes, verify
 from clipshards.readers.opening import open_dataset
 
-BLOCK = 512
 DAMAGED = "train-000001.tar"
-
-
-class Region(NamedTuple):
-    """A stretch of a shard."""
-
-    kind: str
-    key: str
-    part: str
-    start: int
-    stop: int
-
-
-def regions(location: Path, number: int) -> list[Region]:
-    """Return what each byte of a shard is for, by the index of the intact shard."""
-    split = open_dataset(location)
-    index, entry = split.read_index(number), split.manifest.shards[number]
-    found = []
-    for row, key in enumerate(index.keys):
-        for part, columns in index.parts.items():
-            start, stop = columns.offset[row], columns.offset[row] + columns.size[row]
-            end = stop + -stop % BLOCK
-            found.append(Region("header", key, part, start - BLOCK, start))
-            found.append(Region("payload", key, part, start, stop))
-            found.append(Region("padding", key, part, stop, end))
-    start, stop = entry.index_offset, entry.index_offset + entry.index_bytes
-    end = stop + -stop % BLOCK
-    found.append(Region("index header", "", "", start - BLOCK, start))
-    found.append(Region("index", "", "", start, stop))
-    found.append(Region("index padding", "", "", stop, end))
-    found.append(Region("trailer", "", "", end, end + 2 * BLOCK))
-    return [region for region in found if region.start < region.stop]
 
 
 @pytest.fixture(scope="module")

@@ -337,13 +337,15 @@ def test_the_command_gives_the_same_split_as_the_python_call(
 
 # Changes nothing on a machine that is sure of its bytes: test_pack_encoded.py shows it.
 PINNED = {"--allow-unpinned"}
-# What is not to be seen in a split: every case gives the first two, test_pack.py shows the others.
+# What is not to be seen in a split: every case gives the first two, test_pack.py and
+# test_repair.py show the others.
 ELSEWHERE = {
     "--engine",
     "--json",
     "--out",
     "--part",
     "--ray-address",
+    "--repair",
     "--replan",
     "--retry-rejects",
     "--split",
