@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.checksums import crc32c
+from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.manifest import SHARD_SCHEMA, ShardEntry
 from clipshards.packer.format.names import BUILD_FOLDER, shard_name
 from clipshards.packer.format.rejects import REJECT_SCHEMA, RejectRow
@@ -40,7 +42,8 @@ def store_receipt(storage: Storage, split: str, receipt: Receipt) -> None:
         "warnings": receipt.warnings,
     }
     name = _receipt_name(split, receipt.entry.name)
-    storage.put(name, encode_json(value), staging=f"{split}/{BUILD_FOLDER}")
+    data = encode_json(value | {"crc32c": crc32c(encode_json(value))})
+    storage.put(name, data, staging=f"{split}/{BUILD_FOLDER}")
 
 
 def find_receipts(
@@ -74,9 +77,13 @@ def _load(storage: Storage, split: str, shard: str) -> Receipt:
             "entry": SHARD_SCHEMA,
             "rejects": [REJECT_SCHEMA],
             "warnings": [(str, str)],
+            "crc32c": int,
         },
         where=name,
     )
+    # What it says of its shard goes into the manifest as it is.
+    if value.pop("crc32c") != crc32c(encode_json(value)):
+        raise FormatError(f"{storage.url}/{name}: its checksum is another one; remove this file")
     return Receipt(
         value["plan_digest"],
         ShardEntry(**value["entry"]),

@@ -67,13 +67,17 @@ def read_state(state: Any, identity: dict[str, Any]) -> Resume:
         StateError: It is no state, or of other data or another order.
     """
     try:
-        if isinstance(state, dict) and state.get("format") == STATE_FORMAT:
+        if isinstance(state, dict) and not _differ(state.get("format"), STATE_FORMAT):
             version = state.get("version")
             if type(version) is int and version != STATE_VERSION:
                 raise UnsupportedVersionError(
-                    f"a position of version {version}, expected {STATE_VERSION}"
+                    f"a position of version {_shown(version)}, expected {STATE_VERSION}"
                 )
         check_schema(state, _SCHEMA, where="state")
+        if state["format"] != STATE_FORMAT:
+            raise FormatError(
+                f"state.format: expected {STATE_FORMAT!r}, got {_shown(state['format'])}"
+            )
     except UnsupportedVersionError:
         raise
     except FormatError as exc:
@@ -81,8 +85,8 @@ def read_state(state: Any, identity: dict[str, Any]) -> Resume:
     before = state["identity"]
     words = [
         f"{name} was {_shown(before.get(name))}, is {_shown(identity.get(name))}"
-        for name in sorted(before.keys() | identity.keys())
-        if before.get(name) != identity.get(name)
+        for name in sorted(before.keys() | identity.keys(), key=_shown)
+        if _differ(before.get(name), identity.get(name))
     ]
     if words:
         raise StateError(
@@ -96,7 +100,17 @@ def read_state(state: Any, identity: dict[str, Any]) -> Resume:
     return Resume(state["epoch"], state["batch"], state["workers"])
 
 
+def _differ(before: Any, now: Any) -> bool:
+    try:
+        return bool(before != now)
+    except (ValueError, TypeError, RuntimeError):  # arrays, tensors, lists too deep to compare
+        return True
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists too deep
+        text = f"a {type(value).__name__} beyond what can be shown"
     # Digests are known by their first 12 characters.
     return repr(value[:12]) if isinstance(value, str) and len(value) == 64 else text[:60]

@@ -14,12 +14,21 @@ Choose = Callable[[int], FrameNumbers]
 """Takes the frames of a video, gives those of its clip."""
 
 
-@lru_cache(maxsize=256)
+_KEPT_FRAMES = 1_000_000
+
+
 def all_frames(total_frames: int) -> FrameNumbers:
     """Return the numbers of all frames, the choice where there is no clip; read-only."""
+    return (_kept if total_frames <= _KEPT_FRAMES else _numbers)(total_frames)
+
+
+def _numbers(total_frames: int) -> FrameNumbers:
     numbers = np.arange(total_frames, dtype=np.int64)
     numbers.flags.writeable = False
     return numbers
+
+
+_kept = lru_cache(maxsize=256)(_numbers)
 
 
 @runtime_checkable

@@ -40,7 +40,10 @@ from clipshards.readers.strict_tar import read_tar
 from clipshards.readers.video import decode_clip
 
 # Errors of NumPy's and Python's parsers for text that is no header of an array.
-_NO_HEADER = (ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
+_NO_HEADER = (
+    *(ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError),
+    *(IndexError, KeyError, AttributeError, OverflowError),
+)
 
 
 class ForeignItems(WithEpochs, IterableDataset[dict[str, Any]]):
@@ -254,6 +257,7 @@ def decode_any_npy(data: bytes, *, where: str) -> npt.NDArray[Any]:
         )
     try:
         flat = np.ndarray(shape, dtype, data, begin, order="F" if fortran else "C")
-    except (ValueError, TypeError) as exc:
+        # Of text without characters, the copy is made of some.
+        return flat.copy(order="K")
+    except (ValueError, TypeError, OverflowError) as exc:
         raise FormatError(f"{where}: shape {shape} of {dtype}: {exc}") from exc
-    return flat.copy(order="K")

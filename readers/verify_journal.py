@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from clipshards.packer.format.canonical import check_schema, decode_json, encode_json
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import FormatError, StateError, StorageError
-from clipshards.readers.findings import Level
+from clipshards.readers.findings import LEVELS, Level
 from clipshards.readers.shard_check import Marks, ShardChecked
 
 _FORMAT = "clipshards-verify"
@@ -23,6 +24,7 @@ _LINE = {
     "layout": [str],
     "keys": str,
     "contents": str,
+    "crc32c": int,
 }
 
 
@@ -46,7 +48,7 @@ class VerifyJournal:
         except OSError as exc:
             raise StorageError(f"{self._path}: {exc.strerror or exc}") from exc
         if not whole:
-            self._write({"format": _FORMAT, "version": _VERSION, "level": level})
+            self._write(_head(level))
 
     def find(self, content_digest: str, number: int) -> ShardChecked | None:
         """Return what an earlier run saw of a shard that it found whole, None if there is none."""
@@ -54,17 +56,17 @@ class VerifyJournal:
 
     def add(self, content_digest: str, checked: ShardChecked) -> None:
         """Keep a shard in which nothing was found."""
-        self._write(
-            {
-                "content_digest": content_digest,
-                "number": checked.number,
-                "samples": checked.samples,
-                "bytes": checked.bytes,
-                "layout": list(checked.layout),
-                "keys": _text(checked.keys),
-                "contents": _text(checked.contents),
-            }
-        )
+        value = {
+            "content_digest": content_digest,
+            "number": checked.number,
+            "samples": checked.samples,
+            "bytes": checked.bytes,
+            "layout": list(checked.layout),
+            "keys": _text(checked.keys),
+            "contents": _text(checked.contents),
+        }
+        # An altered line could call a shard whole that nobody has read.
+        self._write(value | {"crc32c": crc32c(encode_json(value))})
 
     def close(self) -> None:
         """Let the file go."""
@@ -84,12 +86,13 @@ class VerifyJournal:
             for number, line in enumerate(file, 1):
                 where = f"{self._path}:{number}"
                 if not line.endswith(b"\n"):
+                    self._check_cut(line, where, head=not place)
                     break
                 try:
                     value = decode_json(line[:-1], where=where)
                     check_schema(value, _LINE if place else _HEAD, where=where)
                     if place:
-                        self._keep(value)
+                        self._keep(value, where)
                     elif (value["format"], value["version"]) != (_FORMAT, _VERSION):
                         raise FormatError(f"{where}: not a journal of this release")
                     elif value["level"] != level:
@@ -101,8 +104,16 @@ class VerifyJournal:
                 place += len(line)
         return place
 
-    def _keep(self, value: dict[str, Any]) -> None:
-        self._shards[value["content_digest"], value["number"]] = ShardChecked(
+    def _check_cut(self, line: bytes, where: str, *, head: bool) -> None:
+        """Check that a line without an end may be taken away: it may be of another file."""
+        heads = [encode_json(_head(level)) for level in LEVELS]
+        if head and not any(whole.startswith(line) for whole in heads):
+            raise StateError(f"{where}: not a journal of this release; give another journal")
+
+    def _keep(self, value: dict[str, Any], where: str) -> None:
+        if value.pop("crc32c") != crc32c(encode_json(value)):
+            raise FormatError(f"{where}: the line was altered")
+        checked = ShardChecked(
             value["number"],
             samples=value["samples"],
             bytes=value["bytes"],
@@ -110,6 +121,13 @@ class VerifyJournal:
             keys=_marks(value["keys"]),
             contents=_marks(value["contents"]),
         )
+        if {len(checked.keys), len(checked.contents)} != {checked.samples} or checked.bytes < 0:
+            raise FormatError(f"{where}: a count of a shard is not that of its samples")
+        self._shards[value["content_digest"], checked.number] = checked
+
+
+def _head(level: Level) -> dict[str, Any]:
+    return {"format": _FORMAT, "version": _VERSION, "level": level}
 
 
 def _text(marks: Marks) -> str:

@@ -7,7 +7,7 @@ from clipshards.packer.annotations.text import read_lines
 from clipshards.packer.format.errors import AnnotationError
 
 # One entry of `item { name: "sit" id: 11 }`, as protobuf prints it; a name may hold braces.
-_BLOCK = re.compile(r"""(?:item|label)\s*\{((?:"[^"\n]*"|'[^'\n]*'|[^{}"'])*)\}""")
+_BLOCK = re.compile(r"""(?:item|label)\s*\{((?:"[^"\n]*"|'[^'\n]*'|[^{}"']+)*+)\}""")
 _NAME = re.compile(r"""\bname\s*:\s*(?:"([^"\n]*)"|'([^'\n]*)')""")
 _ID = re.compile(r"""\b(?:id|label_id)\s*:\s*([0-9]+)(?![0-9A-Za-z_.])""")
 _STRING = re.compile(r"""\"[^"\n]*"|'[^'\n]*'""")
@@ -61,9 +61,11 @@ def read_exclusions(path: Path) -> set[tuple[str, int]]:
 def _blocks(path: Path, lines: list[tuple[int, str]]) -> list[tuple[str, int, str]]:
     text = "\n".join(line for _, line in lines)
     found = []
-    end = 0
+    end, line, counted = 0, 1, 0
     for block in _BLOCK.finditer(text):
-        where = f"{path}:{text.count(chr(10), 0, block.start()) + 1}"
+        line += text.count("\n", counted, block.start())
+        counted = block.start()
+        where = f"{path}:{line}"
         between = text[end : block.start()].strip()
         name = _NAME.search(block[1])
         label = _ID.search(_STRING.sub('""', block[1]))

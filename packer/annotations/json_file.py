@@ -22,7 +22,8 @@ _LOCATED_LEVELS = 2
 _LINE_END = "\n"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_NO_BRACKETS = re.compile(rf'{_STRING}|[^"\[\]{{}}]+', re.DOTALL)
+# A string without an end takes all that is left: else one is looked for at each of its quotes.
+_NO_BRACKETS = re.compile(rf'{_STRING}?+|[^"\[\]{{}}]+', re.DOTALL)
 _INTEGER = r"-?(?:0|[1-9][0-9]*)"
 _TOKEN = re.compile(
     rf"{_STRING}|-?Infinity|NaN|(?P<number>{_INTEGER}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|\S",
@@ -110,7 +111,7 @@ def _is_too_deep(text: str) -> bool:
             depth -= 1
         if depth > _MAX_DEPTH:
             return True
-        if depth < 0 or mark == '"':  # the parser will stop here
+        if depth < 0:  # the parser will stop here
             return False
     return False
 

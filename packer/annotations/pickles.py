@@ -29,7 +29,8 @@ MAX_PICKLE_BYTES = 16 * 1024**3
 """Size up to which a file is read; it must be held in memory whole."""
 
 _ENCODINGS = ("ASCII", "latin1")
-_CHUNK = 64 * 1024 * 1024
+# Taken from the system at once, however short the file.
+_CHUNK = 1024 * 1024
 _FOREIGN = {
     b"\x1f\x8b": "a gzip file; unpack it first",
     b"BZh": "a bzip2 file; unpack it first",

@@ -30,6 +30,9 @@ _ENCODER = json.JSONEncoder(
 
 _DECODER = json.JSONDecoder()
 
+MAX_DEPTH = 32
+"""Levels of lists and objects. More would overflow whatever walks through the value later."""
+
 
 def decode_json(data: bytes, *, where: str) -> Any:
     """Return the value that `data` encodes.
@@ -40,7 +43,7 @@ def decode_json(data: bytes, *, where: str) -> Any:
 
     Raises:
         FormatError: Not JSON, not canonical (duplicate keys, NaN, spaces, another number
-            format), or nested deeper than Python's parser goes.
+            format), or nested deeper than 32 levels.
     """
     try:
         # Decoded here: json.loads would guess the encoding of bytes first.
@@ -50,7 +53,26 @@ def decode_json(data: bytes, *, where: str) -> Any:
         raise FormatError(f"{where}: expected canonical JSON: {exc}") from exc
     if not canonical:
         raise FormatError(f"{where}: expected canonical JSON, got another spelling of the value")
+    # Most documents have fewer brackets than levels are allowed.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(value):
+        raise FormatError(f"{where}: expected at most {MAX_DEPTH} levels of lists and objects")
     return value
+
+
+_CONTAINERS = frozenset({list, dict})
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for outer in level:
+            items = outer.values() if type(outer) is dict else outer
+            # Columns are long, and most hold no container.
+            if not _CONTAINERS.isdisjoint(map(type, items)):
+                inner += [item for item in items if type(item) in _CONTAINERS]
+        level = inner
+    return bool(level)
 
 
 # What integers of the format are: anything larger may not become arithmetic.
@@ -91,8 +113,9 @@ def _fault(value: Any, schema: Any) -> tuple[str, str] | None:
         if type(value) is not dict:
             return "", f"expected an object, got {_brief(value)}"
         if value.keys() != schema.keys():
-            odd = sorted(value.keys() ^ schema.keys())
-            return "", f"missing or unknown key {odd[0]!r}"
+            # Those of a state that was not read from JSON may be anything.
+            odd = sorted(map(_shown, value.keys() ^ schema.keys()))
+            return "", f"missing or unknown key {odd[0]}"
         for key, inner in schema.items():
             item = value[key]
             if type(item) is not inner or (inner is int and item not in _INT64):
@@ -166,7 +189,8 @@ def _plain_spelling(schema: Any) -> str:
     if isinstance(schema, tuple):
         return r"\[" + ",".join(map(_plain_spelling, schema)) + r"\]"
     one = _plain_spelling(schema[0])
-    return rf"\[(?:{one}(?:,{one})*)?\]"
+    # Possessive: places to come back to would take a hundred bytes for each value.
+    return rf"\[(?:{one}(?:,{one})*+)?\]"
 
 
 def _all_plain(values: list[Any], kind: Any) -> bool:
@@ -179,5 +203,12 @@ def _all_plain(values: list[Any], kind: Any) -> bool:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = _shown(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, deep lists
+        return "(beyond what can be shown)"

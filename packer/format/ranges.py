@@ -35,7 +35,8 @@ def range_faults(task: str, values: Mapping[str, Any]) -> Iterator[Fault]:
         if isinstance(array, np.ndarray) and array.dtype.kind == "f":
             finite = np.isfinite(array)
             if not finite.all():
-                place = tuple(np.argwhere(~finite)[0].tolist())
+                # Not np.argwhere, which would take a number an axis for each of them.
+                place = tuple(map(int, np.unravel_index(np.argmin(finite), array.shape)))
                 bad = array.size - int(np.count_nonzero(finite))
                 yield part, f"expected finite numbers, got {bad} others, first at {place}"
     if task in _OF_TASK:

@@ -56,6 +56,8 @@ def decode_rejects(data: bytes, *, where: str) -> list[RejectRow]:
         check_schema(value, REJECT_SCHEMA, where=f"{where}:{number}")
         if value["entries"] < 1:
             raise FormatError(f"{where}:{number}.entries: {value['entries']}, expected at least 1")
+        if value["ordinal"] < 0:
+            raise FormatError(f"{where}:{number}.ordinal: {value['ordinal']}, expected at least 0")
         rows.append(RejectRow(**value))
     if len({row.ordinal for row in rows}) != len(rows) or encode_rejects(rows) != data:
         raise FormatError(f"{where}: expected one line an entry, each ended by \\n, by ordinal")

@@ -1,6 +1,7 @@
 """Packing where something stands already: a finished split, a plan, shards, an old failure."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from clipshards.packer import (
     VideoRecord,
     pack,
 )
+from clipshards.packer.format.canonical import encode_json
+from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.manifest import Manifest
 from clipshards.readers import verify
 
@@ -105,14 +108,25 @@ def test_shard_that_does_not_fit_its_receipt_is_made_again(
     elif damage == "cut short":
         shard.write_bytes(shard.read_bytes()[:-1])
     else:
-        data = receipt.read_bytes()
-        start = data.index(b'"plan_digest":"') + len(b'"plan_digest":"')
-        receipt.write_bytes(data[:start] + b"0" * 64 + data[start + 64 :])
+        value = json.loads(receipt.read_bytes())
+        value |= {"plan_digest": "0" * 64}
+        del value["crc32c"]
+        receipt.write_bytes(encode_json(value | {"crc32c": crc32c(encode_json(value))}))
         shard.write_bytes(bytes(shard.stat().st_size))
     standing = len(list((tmp_path / "out").rglob("*.tar.json")))
     report = pack_junk(tmp_path / "out", junk)
     assert report.shards_made == whole.shards - standing + 1
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_an_altered_receipt_is_refused(tmp_path: Path, junk: Path) -> None:
+    leave_unfinished(tmp_path / "out", junk)
+    receipt = tmp_path / "out" / "train" / ".build" / "train-000000.tar.json"
+    data = receipt.read_bytes()
+    place = data.index(b'"sha256":"') + 15
+    receipt.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    with pytest.raises(FormatError, match=r"train-000000\.tar\.json: its checksum"):
+        pack_junk(tmp_path / "out", junk)
 
 
 def test_order_of_the_plan_stays_when_media_grow_meanwhile(tmp_path: Path, junk: Path) -> None:
