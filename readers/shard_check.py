@@ -11,7 +11,7 @@ from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError, FormatError, StorageError
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.names import INDEX_MEMBER, member_name
-from clipshards.packer.format.tar import BLOCK, END, decode_header, padding
+from clipshards.packer.format.tar import BLOCK, END, decode_header, encode_header, padding
 from clipshards.packer.format.tasks import task_named
 from clipshards.readers.findings import AGAIN, Finding
 from clipshards.readers.sample_check import sample_faults
@@ -180,7 +180,7 @@ def _by_index(
                     yield finding(_ALTERED, **about, expected=f"{crc:08x}", found=f"{seen:08x}")
                 else:
                     parts[part] = data
-                if any(gap):
+                if gap.strip(b"\0"):
                     yield finding("the padding behind it is not zero", **about)
             yield from of_sample(row, parts)
         if reader.place + BLOCK != entry.index_offset:
@@ -201,8 +201,10 @@ def _by_index(
 def _header_fault(block: bytes, name: str, size: int) -> str:
     """Return what is wrong with the header of a member, empty for nothing."""
     try:
+        if block == encode_header(name, size):
+            return ""
         found = decode_header(block, where=f"in front of {name}")
-    except CorruptShardError as exc:
+    except (CorruptShardError, ValueError) as exc:
         return str(exc)
     return "" if found == (name, size) else f"header: expected {(name, size)}, got {found}"
 

@@ -1,5 +1,6 @@
 """`__index__`, the last member of a shard: where every part of every sample stands."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,7 +175,8 @@ class ShardIndex:
             if length != count:
                 raise FormatError(f"{where}: column {column} has {length} values for {count} keys")
         if len(set(self.keys)) != count:
-            raise FormatError(f"{where}: a key occurs twice")
+            twice = Counter(self.keys).most_common(1)[0][0]
+            raise FormatError(f"{where}: a key occurs twice, {twice!r}")
         if self.items and min(min(self.items), min(self.entries)) < 1:
             raise FormatError(f"{where}: a sample has less than one item or entry")
         if task_named(self.task, where=where).one_item and self.items.count(1) != count:

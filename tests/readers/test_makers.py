@@ -67,9 +67,15 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_thread_left() -> Any:
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
     yield
     gc.collect()
     assert soon(lambda: not own_threads())
+
+
+OTHERS: set[threading.Thread] = set()
+"""Threads of tests before: a store's end when they have waited long enough."""
 
 
 def made(place: Path | Split | Weighted, **options: Any) -> ShardDataset:
@@ -79,7 +85,8 @@ def made(place: Path | Split | Weighted, **options: Any) -> ShardDataset:
 
 
 def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "clipshards" in thread.name]
+    threads = set(threading.enumerate()) - OTHERS
+    return [thread.name for thread in threads if "clipshards" in thread.name]
 
 
 def soon(holds: Callable[[], bool], *, within_s: float = 20.0) -> bool:
