@@ -41,7 +41,7 @@ class ShardEntry:
     items: int
     """What `len()` of a data set counts; a sample has one or more."""
     index_at: str
-    """`inside` the shard, in version 0; `beside` it is reserved for foreign tars."""
+    """`inside` the shard, in version 1; `beside` it is reserved for foreign tars."""
     index_offset: int
     """First byte of the index's payload."""
     index_bytes: int

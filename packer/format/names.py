@@ -2,8 +2,8 @@
 
 import re
 
-VERSION = 0
-"""Format version. 0 is a draft: no promise between releases until version 1 is frozen."""
+VERSION = 1
+"""Format version. 1 is frozen; 0 was a draft, which nothing reads any more."""
 
 MANIFEST_NAME = "manifest.json"
 REJECTS_NAME = "rejects.jsonl"
@@ -56,7 +56,7 @@ def about_shard(plan_digest: str, number: int) -> dict[str, str]:
     """Return what an object store keeps beside the bytes of a shard.
 
     >>> about_shard("ab", 7)
-    {'format': '0', 'plan-digest': 'ab', 'shard': '7'}
+    {'format': '1', 'plan-digest': 'ab', 'shard': '7'}
     """
     return {"format": str(VERSION), "plan-digest": plan_digest, "shard": str(number)}
 

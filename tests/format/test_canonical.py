@@ -203,7 +203,11 @@ def test_what_has_no_canonical_spelling_is_not_written(value: Any) -> None:
         encode_json(value)
 
 
-@pytest.mark.parametrize("value", [b"a", {1, 2}, object(), np.int64(1), {(1, 2): 3}], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [b"a", {1, 2}, object(), np.int64(1), {(1, 2): 3}],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_not_a_json_value_is_not_written(value: Any) -> None:
     with pytest.raises(TypeError):
         encode_json(value)

@@ -238,9 +238,9 @@ def test_an_index_that_breaks_the_format_is_refused(what: str) -> None:
         decode(value)
 
 
-@pytest.mark.parametrize("version", [1, 2, -1, "0", None, [], {}, 0.5])
+@pytest.mark.parametrize("version", [0, 2, -1, "1", None, [], {}, 0.5])
 def test_another_version_is_refused_and_both_are_named(version: Any) -> None:
-    with pytest.raises(UnsupportedVersionError, match=r"version .* this release reads 0") as caught:
+    with pytest.raises(UnsupportedVersionError, match=r"version .* this release reads 1") as caught:
         decode(altered(("version",), version))
     assert repr(version) in str(caught.value)
 
@@ -249,9 +249,9 @@ def test_the_version_is_looked_at_before_anything_else() -> None:
     with pytest.raises(UnsupportedVersionError):
         decode({"format": "clipshards-index", "version": 9, "columns": "unknown"})
     with pytest.raises(FormatError):
-        decode(altered(("version",), False))
+        decode(altered(("version",), True))
     with pytest.raises(FormatError):
-        decode(altered(("version",), 0.0))
+        decode(altered(("version",), 1.0))
 
 
 def test_an_index_with_a_line_end_is_refused() -> None:

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.generic]
 
 DTYPES = ("|u1", "|i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "|b1")
 
-# The bytes of version 0, which no release of NumPy may change.
+# The bytes of version 1, which no release of NumPy may change.
 LITERALS: list[tuple[Array, bytes]] = [
     (
         np.empty((0, 5), dtype=np.int64),

@@ -110,7 +110,7 @@ def assert_described(bucket: Bucket, manifest: Manifest) -> None:
     """The store knows of each shard what it knows of one that was packed there."""
     for number, shard in enumerate(manifest.shards):
         name = f"{manifest.split}/{shard.name}"
-        about = {"format": "0", "plan-digest": manifest.plan_digest, "shard": str(number)}
+        about = {"format": "1", "plan-digest": manifest.plan_digest, "shard": str(number)}
         assert bucket.about(name) == about
         assert bucket.crc32c(name) == shard.crc32c
 

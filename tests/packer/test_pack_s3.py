@@ -66,7 +66,7 @@ def assert_described(bucket: Bucket) -> None:
     for number, shard in enumerate(manifest.shards):
         name = f"{manifest.split}/{shard.name}"
         assert bucket.about(name) == {
-            "format": "0",
+            "format": "1",
             "plan-digest": manifest.plan_digest,
             "shard": str(number),
         }

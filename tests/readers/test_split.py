@@ -328,9 +328,9 @@ def test_an_index_with_another_count_is_refused(
 def test_another_version_of_the_manifest_is_refused(copied: Path) -> None:
     path = copied / "train" / "manifest.json"
     data = path.read_bytes()
-    assert data.count(b'"version":0') == 1
-    path.write_bytes(data.replace(b'"version":0', b'"version":1'))
-    with pytest.raises(UnsupportedVersionError, match="version 1, this release reads 0"):
+    assert data.count(b'"version":1') == 1
+    path.write_bytes(data.replace(b'"version":1', b'"version":2'))
+    with pytest.raises(UnsupportedVersionError, match="version 2, this release reads 1"):
         open_dataset(copied)
 
 
@@ -342,11 +342,11 @@ def test_another_version_of_the_index_is_refused(
     entry = split.manifest.shards[0]
     data = path.read_bytes()
     start, stop = entry.index_offset, entry.index_offset + entry.index_bytes
-    index = data[start:stop].replace(b'"version":0', b'"version":1')
+    index = data[start:stop].replace(b'"version":1', b'"version":2')
     path.write_bytes(data[:start] + index + data[stop:])
     changed = replace(entry, index_crc32c=crc32c(index))
     rewrite_manifest(copied / "train", shards=(changed, *split.manifest.shards[1:]))
-    with pytest.raises(UnsupportedVersionError, match=f"{entry.name}: index: .*version 1"):
+    with pytest.raises(UnsupportedVersionError, match=f"{entry.name}: index: .*version 2"):
         open_dataset(copied).read_sample(0, 0)
 
 
