@@ -6,8 +6,6 @@ READY := .venv/.ready
 # Bytecode is made of what is imported, not of all of torch and numba: it halves the time.
 PIP_INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
 TYPES := build/types/clipshards
-# A file's tests share what they made, and stay in one process.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-deep test-floors check format docs clean
 
@@ -15,10 +13,10 @@ demo: $(INSTALLED)
 	$(BIN)/clipshards demo
 
 test: $(READY)
-	$(BIN)/pytest -m "not deep" $(PARALLEL)
+	$(BIN)/pytest -m "not deep"
 
 test-deep: $(READY)
-	$(BIN)/pytest $(PARALLEL)
+	$(BIN)/pytest
 
 check: $(READY) $(TYPES)
 	$(BIN)/ruff check .
@@ -38,7 +36,7 @@ docs: $(READY)
 test-floors: constraints-floors.txt
 	$(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/pip install --no-compile --quiet --disable-pip-version-check -c constraints-floors.txt -e ".[test]"
-	.venv-floors/bin/pytest -m "not deep" $(PARALLEL)
+	.venv-floors/bin/pytest -m "not deep"
 
 # The folders are packages of `clipshards` only once installed; the links show them to mypy so.
 $(TYPES):

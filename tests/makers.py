@@ -1,6 +1,7 @@
 """Makers of the tests' media, and the decode that all frames are compared with."""
 
 import io
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ def video_bytes(
         sound: Whether there is a sound track.
     """
     base = time_base or Fraction(1, rate)
-    with _writing(container, mux_options) as (output, done):
+    with _own_priority(), _writing(container, mux_options) as (output, done):
         stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
@@ -119,6 +120,20 @@ def video_bytes(
         if audio is not None:
             _mux_tone(output, audio, samples=44100 * frames // rate)
     return done[0]
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Take back what SVT-AV1 does as root.
+
+    It makes the calling thread, and so all that it starts
+    later, go before everything else on the machine.
+    """
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 def sound_bytes(container: str = "mp4", *, seconds: float = 1.0) -> bytes:
