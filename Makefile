@@ -6,6 +6,8 @@ READY := .venv/.ready
 # Bytecode is made of what is imported, not of all of torch and numba: it halves the time.
 PIP_INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
 TYPES := build/types/clipshards
+# A file's tests share what they made, and stay in one process.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-deep test-floors check format docs clean
 
@@ -13,10 +15,10 @@ demo: $(INSTALLED)
 	$(BIN)/clipshards demo
 
 test: $(READY)
-	$(BIN)/pytest -m "not deep"
+	$(BIN)/pytest -m "not deep" $(PARALLEL)
 
 test-deep: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 check: $(READY) $(TYPES)
 	$(BIN)/ruff check .
@@ -36,7 +38,7 @@ docs: $(READY)
 test-floors: constraints-floors.txt
 	$(PYTHON) -m venv .venv-floors
 	.venv-floors/bin/pip install --no-compile --quiet --disable-pip-version-check -c constraints-floors.txt -e ".[test]"
-	.venv-floors/bin/pytest -m "not deep"
+	.venv-floors/bin/pytest -m "not deep" $(PARALLEL)
 
 # The folders are packages of `clipshards` only once installed; the links show them to mypy so.
 $(TYPES):

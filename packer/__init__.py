@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         UnsupportedVersionError,
         WorkerError,
     )
-    from clipshards.packer.packing import Packing, pack
+    from clipshards.packer.one_call import pack
+    from clipshards.packer.packing import Packing
     from clipshards.packer.recipe import Recipe
     from clipshards.packer.records import (
         ActivityNetRecord,
@@ -103,7 +104,7 @@ _HOME = {
     "WorkerError": _ERRORS,
     "copy": "clipshards.packer.copying",
     "finish_split": "clipshards.packer.finish",
-    "pack": "clipshards.packer.packing",
+    "pack": "clipshards.packer.one_call",
     "read_class_names": "clipshards.packer.annotations.class_names",
     "repair": "clipshards.packer.repairing",
 }

@@ -11,7 +11,13 @@ from typing import Any
 from clipshards.packer.arguments import check_max_rejects
 from clipshards.packer.entries import Entry
 from clipshards.packer.format.checksums import sha256_hex
-from clipshards.packer.format.errors import NotFoundError, PlanError, RejectsError, StorageError
+from clipshards.packer.format.errors import (
+    FormatError,
+    NotFoundError,
+    PlanError,
+    RejectsError,
+    StorageError,
+)
 from clipshards.packer.format.manifest import Accounting, LabelMode, Manifest
 from clipshards.packer.format.names import (
     BUILD_FOLDER,
@@ -231,9 +237,18 @@ def check_rejects(
 
 
 def read_rejects(storage: Storage, manifest: Manifest) -> list[RejectRow]:
-    """Return the rejects of a finished split."""
-    name = f"{manifest.split}/{REJECTS_NAME}"
-    return decode_rejects(storage.read_all(name), where=f"{storage.url}/{name}")
+    """Return the rejects of a finished split.
+
+    Raises:
+        FormatError: They are not those that the manifest knows.
+        StorageError: They cannot be read.
+    """
+    where = f"{manifest.split}/{REJECTS_NAME}"
+    data = storage.read_all(where)
+    where = f"{storage.url}/{where}"
+    if sha256_hex(data) != manifest.rejects_sha256:
+        raise FormatError(f"{where}: its sha256 is not the manifest's; mend it (pack ... --repair)")
+    return decode_rejects(data, where=where)
 
 
 def rejects_of_entries(split: str, entries: Sequence[Entry]) -> list[RejectRow]:

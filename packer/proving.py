@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 
 from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import StorageError
+from clipshards.packer.format.errors import NotFoundError, StorageError
 from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.storage import Storage
 from clipshards.packer.storage.threads import Threads
@@ -148,6 +148,23 @@ def _prove(
                 pass
     elif known.crc32c != shard.crc32c:
         raise NotTheShard("the checksum that the store keeps is not the manifest's")
+
+
+def stored_index(storage: Storage, split: str, shard: ShardEntry) -> bytes | None:
+    """Return the index that a shard ends with, None where it is not the manifest's.
+
+    Raises:
+        StorageError: A store does not answer.
+    """
+    name = f"{split}/{shard.name}"
+    try:
+        data = storage.read(name, shard.index_offset, shard.index_bytes)
+    except StorageError as exc:
+        if storage.far and not isinstance(exc, NotFoundError):
+            raise
+        return None
+    right = len(data) == shard.index_bytes and crc32c(data) == shard.index_crc32c
+    return data if right else None
 
 
 def each_shard(

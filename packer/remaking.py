@@ -3,22 +3,23 @@
 import time
 from collections.abc import Callable, Sequence
 
-from clipshards.packer.finish import made_with, settle
+from clipshards.packer.finish import made_with, read_rejects, settle
 from clipshards.packer.format.checksums import crc32c, sha256_hex
 from clipshards.packer.format.errors import (
     CorruptShardError,
     FormatError,
+    NotFoundError,
     PlanError,
     StorageError,
 )
 from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Manifest, ShardEntry
 from clipshards.packer.format.names import BUILD_FOLDER, REJECTS_NAME, sample_key
-from clipshards.packer.format.rejects import RejectRow, decode_rejects, encode_rejects
+from clipshards.packer.format.rejects import RejectRow, encode_rejects
 from clipshards.packer.making import Engine, Job, ShardTask, make_sample
 from clipshards.packer.plan import Plan
 from clipshards.packer.prepared import Prepared
-from clipshards.packer.proving import Count, whole_shards
+from clipshards.packer.proving import Count, stored_index, whole_shards
 from clipshards.packer.receipts import Receipt
 from clipshards.packer.reports import RemakeReport
 from clipshards.packer.standing import finished_split, original_plan
@@ -164,29 +165,20 @@ class _Remaking:
 
     def _stored_rejects(self) -> list[RejectRow] | None:
         """Return the rejects as they were packed, None where they are damaged or missing."""
-        storage, name = self._job.storage, f"{self._split}/{REJECTS_NAME}"
-        if storage.size(name) is None:
-            return None
+        storage = self._job.storage
         try:
-            data = storage.read_all(name)
-        except StorageError:
-            if storage.far:
+            return read_rejects(storage, self._manifest)
+        except FormatError:
+            return None
+        except StorageError as exc:
+            if storage.far and not isinstance(exc, NotFoundError):
                 raise
             return None
-        if sha256_hex(data) != self._manifest.rejects_sha256:
-            return None
-        return decode_rejects(data, where=name)
 
     def _index(self, shard: ShardEntry) -> ShardIndex | None:
         """Return the index of a shard that stands there, None where it is damaged."""
-        storage, name = self._job.storage, f"{self._split}/{shard.name}"
-        try:
-            data = storage.read(name, shard.index_offset, shard.index_bytes)
-        except StorageError:
-            return None
-        if len(data) != shard.index_bytes or crc32c(data) != shard.index_crc32c:
-            return None
-        return ShardIndex.decode(data, where=name)
+        data = stored_index(self._job.storage, self._split, shard)
+        return None if data is None else ShardIndex.decode(data, where=shard.name)
 
     def _reason(self, task: ShardTask, entry: ShardEntry, receipt: Receipt, *, look: bool) -> str:
         """Return why a shard is not what it was.
@@ -197,9 +189,10 @@ class _Remaking:
             receipt: What it is now.
             look: Whether to look for the first other sample, which makes samples again.
         """
-        known = {row.ordinal for row in self._rejects or self._prepared.unusable}
+        # Without the list, those that never could be packed are not told from the lost ones.
+        known = {row.ordinal for row in self._rejects or ()}
         lost = [row for row in receipt.rejects if row.ordinal not in known]
-        if receipt.entry.entries < entry.entries and lost:
+        if receipt.entry.entries < entry.entries and lost and self._rejects is not None:
             return (
                 f"sample {lost[0].key} cannot be made any more: {lost[0].origin}: {lost[0].message}"
             )

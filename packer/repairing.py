@@ -8,10 +8,10 @@ from clipshards.packer.copying import (
     copy_splits,
     finished_splits,
 )
-from clipshards.packer.format.checksums import crc32c
-from clipshards.packer.format.errors import FormatError, PlanError, StorageError
+from clipshards.packer.format.errors import FormatError, PlanError
 from clipshards.packer.format.manifest import Manifest
 from clipshards.packer.format.names import BUILD_FOLDER, MANIFEST_NAME
+from clipshards.packer.proving import stored_index
 from clipshards.packer.split_copy import Progress
 from clipshards.packer.standing import stored_manifest
 from clipshards.packer.storage import Storage, open_storage
@@ -79,21 +79,10 @@ def _has_manifest(storage: Storage, manifest: Manifest) -> bool:
             f"{storage.url}/{split}: another split stands here, {standing.content_digest[:12]}, "
             f"not {manifest.content_digest[:12]}, which the copy has; nothing was changed"
         )
-    if not any(_is_index_of(storage, manifest, number) for number in range(len(manifest.shards))):
+    if all(stored_index(storage, split, shard) is None for shard in manifest.shards):
         raise PlanError(
             f"{storage.url}/{split}: its manifest cannot be read, and no index of a shard proves "
             "that it is the split that the copy has; nothing was changed. Copy it to another "
             "location instead (clipshards copy)"
         )
     return False
-
-
-def _is_index_of(storage: Storage, manifest: Manifest, number: int) -> bool:
-    """Return whether a shard that stands there ends with the index that the manifest knows."""
-    shard = manifest.shards[number]
-    try:
-        name = f"{manifest.split}/{shard.name}"
-        data = storage.read(name, shard.index_offset, shard.index_bytes)
-    except StorageError:
-        return False
-    return len(data) == shard.index_bytes and crc32c(data) == shard.index_crc32c

@@ -40,10 +40,10 @@ def sample_faults(
         faults = list(task.faults(values))
         yield from faults
         if not faults:
+            yield from _packet_faults(values)
             if task.name == "ava":
                 label_lists = ava_label_lists(values)
             if deep:
-                yield from _packet_faults(values)
                 yield from range_faults(task.name, values)
                 # PyAV is not loaded where nothing is decoded.
                 from clipshards.packer.frames.proof import media_faults

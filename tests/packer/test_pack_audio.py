@@ -26,7 +26,7 @@ from clipshards.packer.media.mel import mel_features
 from clipshards.packer.media.sound import mono_16k
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.media_root import MediaRoot
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import KeepAudio, Recipe
 from clipshards.packer.records import AudioRecord
 from clipshards.packer.reports import PackReport

@@ -1,31 +1,22 @@
 """A damaged data set is made whole again from a copy: the tree that was packed, and no other."""
 
-import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import makers
 import pytest
 from s3_bucket import Bucket
 from s3_server import S3Server
+from split_damage import DAMAGE, MADE, flip, shard, tree
 
 from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.copying import DamagedSourceError, copy
 from clipshards.packer.format.errors import NotFoundError, PlanError, StorageError
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.repairing import repair
 from clipshards.readers.integrity import verify
 from clipshards.readers.opening import open_dataset
-
-
-def tree(place: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(place)): path.read_bytes()
-        for path in sorted(place.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -46,55 +37,28 @@ def damaged(intact: Path, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def shard(place: Path, number: int) -> Path:
-    return place / "train" / f"train-{number:06d}.tar"
+def lose_both(split: Path) -> None:
+    flip(split / "manifest.json")
+    shard(split, 1).unlink()
 
 
-def flip(path: Path, place: int | None = None) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 if place is None else place] ^= 1
-    path.write_bytes(data)
-
-
-def swap(place: Path) -> None:
-    first, second = shard(place, 0), shard(place, 1)
-    data = first.read_bytes()
-    first.write_bytes(second.read_bytes())
-    second.write_bytes(data)
-
-
-def lose_both(place: Path) -> None:
-    flip(place / "train" / "manifest.json")
-    shard(place, 1).unlink()
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "flipped": lambda place: flip(shard(place, 1)),
-    "cut": lambda place: os.truncate(shard(place, 1), 1024),
-    "empty": lambda place: shard(place, 1).write_bytes(b""),
-    "longer": lambda place: shard(place, 1).write_bytes(shard(place, 1).read_bytes() + b"\0"),
-    "missing": lambda place: shard(place, 0).unlink(),
-    "swapped": swap,
-    "rejects": lambda place: (place / "train" / "rejects.jsonl").write_bytes(b"x\n"),
-    "no rejects": lambda place: (place / "train" / "rejects.jsonl").unlink(),
-    "no wids": lambda place: (place / "train.wids.json").unlink(),
-    "manifest": lambda place: flip(place / "train" / "manifest.json"),
-    "no manifest": lambda place: (place / "train" / "manifest.json").unlink(),
+WITH_MANIFEST = DAMAGE | {
+    "manifest": lambda split: flip(split / "manifest.json"),
+    "no manifest": lambda split: (split / "manifest.json").unlink(),
     "both": lose_both,
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("kind", WITH_MANIFEST)
 def test_the_tree_is_that_of_the_copy_again(kind: str, intact: Path, damaged: Path) -> None:
-    untouched = shard(damaged, 2)
+    untouched = shard(damaged / "train", 2)
     before = untouched.stat()
-    DAMAGE[kind](damaged)
+    WITH_MANIFEST[kind](damaged / "train")
     report = repair(damaged, intact)
     assert tree(damaged) == tree(intact)
     assert verify(damaged).whole
-    changed = {"missing": 1, "swapped": 2, "rejects": 0, "manifest": 0}.get(kind)
     replaced = sum(one.shards_copied for one in report.splits)
-    assert replaced == (changed if changed is not None else replaced)
+    assert replaced == (MADE | {"manifest": 0, "no manifest": 0}).get(kind, 1)
     after = untouched.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -109,11 +73,11 @@ def test_random_damage_is_repaired(intact: Path, damaged: Path) -> None:
 
 
 def test_a_folder_in_place_of_a_shard_is_told(intact: Path, damaged: Path) -> None:
-    shard(damaged, 1).unlink()
-    shard(damaged, 1).mkdir()
+    shard(damaged / "train", 1).unlink()
+    shard(damaged / "train", 1).mkdir()
     with pytest.raises(StorageError, match=r"train-000001\.tar"):
         repair(damaged, intact)
-    shard(damaged, 1).rmdir()
+    shard(damaged / "train", 1).rmdir()
     repair(damaged, intact)
     assert tree(damaged) == tree(intact)
 
@@ -121,15 +85,15 @@ def test_a_folder_in_place_of_a_shard_is_told(intact: Path, damaged: Path) -> No
 def test_files_of_others_stay(intact: Path, damaged: Path) -> None:
     (damaged / "train" / "notes.txt").write_text("mine")
     (damaged / "test").mkdir()
-    shutil.copy(shard(damaged, 0), damaged / "train" / "train-000099.tar")
-    shard(damaged, 0).unlink()
+    shutil.copy(shard(damaged / "train", 0), damaged / "train" / "train-000099.tar")
+    shard(damaged / "train", 0).unlink()
     others = tree(damaged)
     repair(damaged, intact)
     assert tree(damaged) == others | tree(intact)
 
 
 def test_one_split_is_repaired_alone(intact: Path, damaged: Path) -> None:
-    flip(shard(damaged, 0))
+    flip(shard(damaged / "train", 0))
     flip(damaged / "val" / "val-000000.tar")
     repair(damaged, intact, split="val")
     assert {finding.split for finding in verify(damaged).damage} == {"train"}
@@ -162,12 +126,12 @@ def test_what_is_damaged_in_the_copy_too_is_told(
     copied = tmp_path / "copy"
     shutil.copytree(intact, copied)
     for place in (copied, damaged):
-        flip(shard(place, 0))
-    shard(damaged, 1).unlink()
-    kept = shard(damaged, 0).read_bytes()
+        flip(shard(place / "train", 0))
+    shard(damaged / "train", 1).unlink()
+    kept = shard(damaged / "train", 0).read_bytes()
     with pytest.raises(DamagedSourceError, match=r"train-000000\.tar"):
         repair(damaged, copied)
-    assert shard(damaged, 0).read_bytes() == kept
+    assert shard(damaged / "train", 0).read_bytes() == kept
     assert {finding.shard for finding in verify(damaged).damage} == {"train-000000.tar"}
 
 

@@ -19,7 +19,7 @@ from clipshards.packer.format.index import ShardIndex
 from clipshards.packer.format.manifest import Accounting, Manifest
 from clipshards.packer.format.names import sample_key, shard_name
 from clipshards.packer.media.synthetic import write_video
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.samples.base import Sample
 from clipshards.packer.shards import ShardWriter

@@ -10,7 +10,7 @@ import pytest
 
 from clipshards.packer.format.errors import CorruptShardError, DatasetError, FormatError
 from clipshards.packer.format.json_parts import AudioJson
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.records import AudioRecord
 from clipshards.packer.samples.base import Sample, make_sample
 from clipshards.readers.audio import AudioItem

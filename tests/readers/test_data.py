@@ -13,7 +13,7 @@ from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError
 from clipshards.packer.media.synthetic import write_video
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.readers.batches import BatchPosition
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset, ShardMapDataset

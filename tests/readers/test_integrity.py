@@ -25,7 +25,7 @@ from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.format.tar import encode_header
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.media.synthetic import write_video
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.samples.base import Sample
 from clipshards.readers.findings import REPAIR, Finding
 from clipshards.readers.integrity import total_bytes, verify

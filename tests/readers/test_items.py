@@ -15,7 +15,7 @@ from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.format.video import FrameTableMode, VideoInfo
 from clipshards.packer.media.synthetic import write_video
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.samples.base import Sample
 from clipshards.readers.clips import DenseClip, UniformClip

@@ -17,7 +17,7 @@ from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError, StorageError
 from clipshards.packer.frames import scan
 from clipshards.packer.media.synthetic import write_video
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import Recipe
 from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, byte_ranges, open_dataset
 from clipshards.readers.integrity import verify
@@ -289,10 +289,10 @@ def test_verify_names_a_packet_whose_checksum_is_wrong(
     wrong = {"size": -1}
     monkeypatch.setattr(scan, "crc32c", lambda data: crc32c(data) ^ (len(data) == wrong["size"]))
     clean = pack(VideoList(tmp_path / "list.txt"), tmp_path / "a", split="a", media_root=tmp_path)
-    assert not list(verify(tmp_path / "a", level="deep").findings)
+    assert not list(verify(tmp_path / "a").findings)
     split = open_dataset(tmp_path / "a")
     wrong["size"] = int(np.load(io.BytesIO(split.read_sample(0, 0).parts["frames.npy"]))[4, 1])
     pack(VideoList(tmp_path / "list.txt"), tmp_path / "b", split="a", media_root=tmp_path)
-    (finding,) = verify(tmp_path / "b", level="deep").findings
+    (finding,) = verify(tmp_path / "b").findings
     assert (finding.part, clean.packed) == ("frames.npy", 1)
     assert "its checksum is another one" in finding.message

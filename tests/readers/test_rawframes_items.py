@@ -17,7 +17,7 @@ from clipshards.packer.format.errors import DecodeError, FormatError
 from clipshards.packer.format.frame_table import CRC32C
 from clipshards.packer.format.json_parts import RawframesJson, StretchJson
 from clipshards.packer.media.stills import mux_stills
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.records import FrameRange, RawframesRecord
 from clipshards.packer.samples.base import Sample, make_sample
 from clipshards.readers.clips import DenseClip, UniformClip

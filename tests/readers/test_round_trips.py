@@ -23,7 +23,7 @@ from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.frames.stills import split_stills
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.reports import PackReport
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset, ShardMapDataset

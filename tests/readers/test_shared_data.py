@@ -12,7 +12,7 @@ from clipshards.packer.annotations.video_list import VideoList
 from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.frames.decode import decode_frames
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.integrity import verify

@@ -11,7 +11,7 @@ import pytest
 from clipshards.packer.format.errors import DatasetError, FormatError
 from clipshards.packer.format.npy import encode_npy
 from clipshards.packer.media_root import MediaRoot
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import Recipe
 from clipshards.packer.records import Origin, SkeletonRecord
 from clipshards.packer.samples.base import Material, Sample

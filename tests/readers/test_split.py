@@ -21,7 +21,7 @@ from clipshards.packer.format.frame_table import RANDOM_ACCESS
 from clipshards.packer.format.json_parts import RawframesJson, StretchJson, VideoJson
 from clipshards.packer.format.manifest import Accounting, Manifest
 from clipshards.packer.format.video import VideoInfo
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.packer.samples.base import Sample, make_sample
 from clipshards.readers.opening import open_dataset
 from clipshards.readers.split import Place, Split

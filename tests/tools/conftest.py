@@ -9,7 +9,7 @@ import makers
 import pytest
 
 from clipshards.packer.annotations.video_list import VideoList
-from clipshards.packer.packing import pack
+from clipshards.packer.one_call import pack
 from clipshards.tools.cli import main
 
 Run = Callable[..., tuple[int, str, str]]

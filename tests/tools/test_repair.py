@@ -8,20 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from split_damage import flip, tree
 
 from clipshards.packer import making
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-def tree(place: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.fixture
