@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import FormatError
 from clipshards.packer.format.frame_table import CRC32C, OFFSET, SIZE
@@ -82,8 +84,12 @@ def _packet_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Check the checksums by which readers know single packets of a video."""
     for video, table in FRAME_TABLES.items():
         if video in values:
-            for number, row in enumerate(values[table].tolist()):
-                packet = values[video][row[OFFSET] : row[OFFSET] + row[SIZE]]
-                if crc32c(packet) != row[CRC32C]:
-                    yield table, f"packet {number}: its checksum is another one"
-                    break
+            data, rows = values[video], values[table]
+            starts, stops = rows[:, OFFSET], rows[:, OFFSET] + rows[:, SIZE]
+            seen = [
+                crc32c(data[start:stop])
+                for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+            ]
+            other = np.flatnonzero(rows[:, CRC32C] != seen)
+            if len(other):
+                yield table, f"packet {other[0]}: its checksum is another one"

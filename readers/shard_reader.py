@@ -7,7 +7,7 @@ from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import CorruptShardError
 from clipshards.packer.storage import Storage
 
-_PIECE = 1 << 20
+_PIECE = 1 << 21
 
 Progress = Callable[[int], None]
 """Called with the bytes checked since the last call."""
