@@ -16,7 +16,8 @@ from clipshards.packer.storage.names import checked_name
 from clipshards.packer.storage.s3_client import S3Process, split_url
 from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
 from clipshards.packer.storage.s3_get import ObjectReader, changed
-from clipshards.packer.storage.s3_put import Upload, checksum_text, crc32c_of
+from clipshards.packer.storage.s3_head import Head, head
+from clipshards.packer.storage.s3_put import Upload, checksum_text
 
 # Objects that one request lists or removes; S3 takes no more.
 _PAGE = 1000
@@ -102,12 +103,12 @@ class S3Storage:
     def size(self, name: str) -> int | None:
         """Return the object's size in bytes, None if there is no such object."""
         found = self._head(name)
-        return None if found is None else int(found["ContentLength"])
+        return None if found is None else found.size
 
     def stored(self, name: str) -> Stored | None:
         """See `Storage`. Asked for is no byte of the object."""
-        found = self._head(name, ChecksumMode="ENABLED")
-        return None if found is None else Stored(int(found["ContentLength"]), crc32c_of(found))
+        found = self._head(name)
+        return None if found is None else Stored(found.size, found.crc32c)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Storage`."""
@@ -141,12 +142,12 @@ class S3Storage:
         checked_name(staging, url=self.url)
         etag, standing = None, self._head(name)
         if standing is not None:
-            if not replaces and standing["Metadata"] != dict(about):
+            if not replaces and standing.about != dict(about):
                 raise StorageError(
                     f"{self._where(name)}: a file that another job made stands there, and is left "
                     "as it is; choose another location, or pack anew (--replan)"
                 )
-            etag = str(standing["ETag"])
+            etag = standing.etag
         upload = Upload(
             self._here(), self._key(name), where=self._where(name), about=about, etag=etag
         )
@@ -239,14 +240,8 @@ class S3Storage:
         self._etags.pop(name, None)
         return self._asked(name, request, expected=expected)
 
-    def _head(self, name: str, **more: str) -> Any:
-        def request(client: Any, target: Mapping[str, str]) -> Any:
-            answer = client.head_object(**target, **more)
-            if not answer.get("ETag"):
-                raise ProtocolError(CUT_SHORT)
-            return answer
-
-        found = self._asked(name, request, expected=(404,))
+    def _head(self, name: str) -> Head | None:
+        found = head(self._here(), self._key(name), where=self._where(name))
         if found is None and not self._bucket_is_there:
             # The answer to a HEAD does not say that it is the bucket that is missing.
             look = {"Prefix": self._prefix, "MaxKeys": 1}
@@ -287,7 +282,7 @@ class S3Storage:
         target = {"Bucket": self._bucket, "Key": self._prefix if name is None else self._key(name)}
         target.update(here.about_payer)
         try:
-            return here.tried(lambda client: request(client, target), where=self._where(name))
+            return here.tried(lambda to: request(to.client, target), where=self._where(name))
         except ClientError as exc:
             if status_of(exc) in expected:
                 return None

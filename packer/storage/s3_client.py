@@ -55,25 +55,25 @@ class S3Process:
         return self.connection.about_payer
 
     def tried(
-        self, request: Callable[[Any], Any], *, where: str, most_s: float = float("inf")
+        self, request: Callable[[S3Connection], Any], *, where: str, most_s: float = float("inf")
     ) -> Any:
         """Return what a request gives, made again while the store is in passing trouble.
 
         Args:
-            request: Called with the client, once or more.
+            request: Called with the connection, once or more.
             where: What it is about, for errors.
             most_s: Seconds after which it is no longer worth it, if the patience is longer.
 
         Raises:
-            ClientError: The store refuses, for a reason that the caller may know; those that
-                are the user's to mend are StorageError.
+            ClientError, Answer: The store refuses, for a reason that the caller may know; those
+                that are the user's to mend are StorageError.
             StorageError: It cannot be had, or not within the patience for it.
         """
         patience = Patience(reached=self.reached, most_s=most_s)
         while True:
             connection = self.connection
             try:
-                found = request(connection.client)
+                found = request(connection)
                 _check(found)
             except TROUBLES as exc:
                 self.met(exc, patience, connection, where=where)

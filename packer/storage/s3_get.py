@@ -94,7 +94,7 @@ class ObjectReader:
         else:
             last = "" if self._stop is None else self._stop - 1
             headers["Range"] = f"bytes={self._place}-{last}"
-        answer = connection.get(self._key, headers, where=self._where)
+        answer = connection.answer("GET", self._key, headers, where=self._where)
         self._process.reached = True
         body = answer.raw
         try:

@@ -14,7 +14,9 @@ from urllib3.exceptions import ProtocolError
 from clipshards.packer.format.checksums import crc32c
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage.s3_client import S3Process
+from clipshards.packer.storage.s3_connection import S3Connection
 from clipshards.packer.storage.s3_errors import CUT_SHORT, code_of, status_of, words_for
+from clipshards.packer.storage.s3_head import head
 
 _PART = 16 * 2**20
 _MOST_PARTS = 10_000
@@ -94,14 +96,14 @@ class Upload:
         whole = {**self._target, **self._condition, **self._extra, **sums}
         if self._id is None:
             body = b"".join(self._pending)
-            self._commit(lambda client: client.put_object(**whole, Body=body, Metadata=self._about))
+            self._commit(lambda to: to.client.put_object(**whole, Body=body, Metadata=self._about))
             return
         if self._pending:
             self._send_part()
         self._wait(0)
         parts = {"Parts": self._sent}
         self._commit(
-            lambda client: client.complete_multipart_upload(
+            lambda to: to.client.complete_multipart_upload(
                 **whole,
                 UploadId=self._id,
                 MultipartUpload=parts,
@@ -123,7 +125,7 @@ class Upload:
         if self._id is not None:
             with suppress(StorageError, ClientError):
                 self._process.tried(
-                    lambda client: client.abort_multipart_upload(
+                    lambda to: to.client.abort_multipart_upload(
                         **self._target, **self._extra, UploadId=self._id
                     ),
                     where=self._where,
@@ -152,7 +154,7 @@ class Upload:
 
     def _begun(self) -> str:
         made = self._refusing(
-            lambda client: client.create_multipart_upload(
+            lambda to: to.client.create_multipart_upload(
                 **self._target,
                 **self._extra,
                 Metadata=self._about,
@@ -163,8 +165,8 @@ class Upload:
         return str(made["UploadId"])
 
     def _upload(self, entry: dict[str, Any], body: bytes) -> bytes:
-        def request(client: Any) -> Any:
-            answer = client.upload_part(
+        def request(to: S3Connection) -> Any:
+            answer = to.client.upload_part(
                 **self._target, **self._extra, UploadId=self._id, Body=body, **entry
             )
             if not answer.get("ETag"):
@@ -208,21 +210,11 @@ class Upload:
         Raises:
             StorageError: It is another object.
         """
-        try:
-            found = self._process.tried(
-                lambda client: client.head_object(
-                    **self._target, **self._extra, ChecksumMode="ENABLED"
-                ),
-                where=self._where,
-            )
-        except ClientError as exc:
-            if status_of(exc) == 404:
-                return False
-            raise StorageError(f"{self._where}: {words_for(exc)}") from exc
+        found = head(self._process, self._target["Key"], where=self._where)
+        if found is None:
+            return False
         same = (
-            found["ContentLength"] == self._size
-            and crc32c_of(found) == self._crc32c
-            and found.get("Metadata", {}) == self._about
+            found.size == self._size and found.crc32c == self._crc32c and found.about == self._about
         )
         if not same:
             raise StorageError(
@@ -230,21 +222,6 @@ class Upload:
                 f"({reason}); it is left as it is. If no other job is at work, run again"
             )
         return True
-
-
-def crc32c_of(answer: Mapping[str, Any]) -> int | None:
-    """Return the CRC32C of a whole object that a HEAD told, None where it told none.
-
-    That of an upload in parts may be one over the checksums of the parts (type COMPOSITE).
-    """
-    text = answer.get("ChecksumCRC32C", "")
-    if answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
-        return None
-    try:
-        data = base64.b64decode(text, validate=True)
-    except ValueError:  # old composite ones end with a dash and the number of parts
-        return None
-    return int.from_bytes(data, "big") if len(data) == 4 else None
 
 
 def checksum_text(crc: int) -> str:

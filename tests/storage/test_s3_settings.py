@@ -1,15 +1,19 @@
 """Settings of AWS's tools mean here what they mean there."""
 
+import io
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSRequest, AWSResponse
 from fault_proxy import FaultProxy
 from s3_server import S3Server
+from urllib3 import HTTPResponse
 
 from clipshards.packer.format.errors import StorageError
 from clipshards.packer.storage import Storage, open_storage
 from clipshards.packer.storage.s3_connection import S3Connection
-from clipshards.packer.storage.s3_put import crc32c_of
+from clipshards.packer.storage.s3_head import crc32c_of
 
 STAGING = "train/.build"
 
@@ -76,14 +80,11 @@ def test_profile_of_the_configuration_files_is_taken(
 @pytest.mark.parametrize(
     ("settings", "address"),
     [
-        ({}, "https://videos.s3.us-west-2.amazonaws.com/set/a%20b"),
+        ({}, "https://videos.s3.us-west-2.amazonaws.com/"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"}, "http://127.0.0.1:8333/videos/"),
         (
-            {"AWS_ENDPOINT_URL": "http://127.0.0.1:8333"},
-            "http://127.0.0.1:8333/videos/set/a%20b",
-        ),
-        (
-            {"AWS_ENDPOINT_URL_S3": "https://store.example.org"},
-            "https://store.example.org/videos/set/a%20b",
+            {"AWS_ENDPOINT_URL_S3": "https://store.example.org/below"},
+            "https://store.example.org/below/videos/",
         ),
     ],
     ids=["AWS", "by number", "by name"],
@@ -96,19 +97,32 @@ def test_addresses_are_those_of_botocore(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    asked: list[str] = []
+
+    def kept(request: AWSRequest, **_: object) -> AWSResponse:
+        asked.append(request.url)
+        body = HTTPResponse(io.BytesIO(), preload_content=False)
+        return AWSResponse(request.url, 200, {"content-length": "0"}, body)
+
+    client = boto3.client("s3")
+    client.meta.events.register("before-send.s3.GetObject", kept)
     connection = S3Connection("s3://videos", "videos")
-    assert connection._address_of("set/a b", where="x")[0] == address
+    for key in ("set/a", "set/a b", "a+b%20c~d", "ä/ﬁ", "(1)!*'$&=:@,;", 'a"<>\\^`{|}[]'):
+        client.get_object(Bucket="videos", Key=key)
+        found = connection._address_of(key, where="x")[0]
+        assert found == asked.pop()
+        assert found.startswith(address)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ({"ChecksumCRC32C": "4waSgw==", "ChecksumType": "FULL_OBJECT"}, 0xE3069283),
-        ({"ChecksumCRC32C": "4waSgw=="}, 0xE3069283),
-        ({"ChecksumCRC32C": "4waSgw==", "ChecksumType": "COMPOSITE"}, None),
-        ({"ChecksumCRC32C": "4waSgw==-2"}, None),
-        ({"ChecksumCRC32C": "4waS"}, None),
-        ({"ChecksumCRC32": "4waSgw=="}, None),
+        ({"x-amz-checksum-crc32c": "4waSgw==", "x-amz-checksum-type": "FULL_OBJECT"}, 0xE3069283),
+        ({"x-amz-checksum-crc32c": "4waSgw=="}, 0xE3069283),
+        ({"x-amz-checksum-crc32c": "4waSgw==", "x-amz-checksum-type": "COMPOSITE"}, None),
+        ({"x-amz-checksum-crc32c": "4waSgw==-2"}, None),
+        ({"x-amz-checksum-crc32c": "4waS"}, None),
+        ({"x-amz-checksum-crc32": "4waSgw=="}, None),
     ],
 )
 def test_checksum_of_a_store_counts_where_it_is_of_the_whole(
