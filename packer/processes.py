@@ -25,8 +25,8 @@ Counters = MutableSequence[int]
 Work = Callable[[_Task, Counters], Any]
 """A function of a module, which the processes import."""
 
-# Seconds that a process has to end by itself.
-_PATIENCE_S = 5
+# Seconds that a process has to end by itself: a busy disk may keep it in an fsync.
+_PATIENCE_S = 20
 # Seconds that a process has to begin: imports may come over a slow network.
 _STARTUP_S = 600
 _LOOKS_A_SECOND = 10

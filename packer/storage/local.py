@@ -208,13 +208,17 @@ class LocalStorage:
         folder = self._path(staging)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{secrets.token_hex(8)}.partial"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = None
+        # A signal may end the process as soon as the file is there.
         try:
+            descriptor = os.open(temporary, flags, 0o666)
             yield temporary, descriptor
         finally:
             with self._translating(name):
                 try:
-                    os.close(descriptor)
+                    if descriptor is not None:
+                        os.close(descriptor)
                 finally:
                     temporary.unlink(missing_ok=True)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import makers
-import numpy as np
 import pytest
 from fault_proxy import FaultProxy
 from s3_bucket import Bucket
@@ -383,4 +382,4 @@ def test_a_report_is_json(copied: Path) -> None:
     flip(shard_of(copied, 1))
     text = json.dumps(verify(copied).to_json())
     assert json.loads(text)["findings"][0]["shard"] == "train-000001.tar"
-    assert np.all([f["remedy"] for f in json.loads(text)["findings"]])
+    assert all(finding["remedy"] for finding in json.loads(text)["findings"])
