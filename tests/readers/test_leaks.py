@@ -50,9 +50,13 @@ def processes():
     return found
 
 def rss(pid):
-    # What it has alone, and its part of what it shares.
+    # Its part of what it shares, without libraries: those it shares with all processes of the
+    # machine, so that its part grows as another one ends.
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    counted = ("Pss_Anon:", "Pss_Shmem:")
+    found = [int(line.split()[1]) for line in lines if line.startswith(counted)]
+    assert len(found) == 2
+    return sum(found) * 1024
 
 def look():
     gc.collect()
