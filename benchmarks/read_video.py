@@ -55,10 +55,10 @@ def bare_loop(args: argparse.Namespace, _out: Path) -> int:
     import av
     from av.video.reformatter import VideoReformatter
 
-    from clipshards.readers import UniformClip
+    from clipshards.readers import Span, UniformClip
 
     clip = UniformClip(FRAMES)
-    rng = np.random.default_rng(0)
+    rng = np.random.RandomState(0)
     converter = VideoReformatter()
     clips = 0
     for path in video_files(args) * args.copies:
@@ -66,7 +66,7 @@ def bare_loop(args: argparse.Namespace, _out: Path) -> int:
         with av.open(io.BytesIO(data), mode="r") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
-            wanted = clip.choose(stream.frames, rng.random(clip.draws)).tolist()
+            wanted = clip.choose(Span(stream.frames), rng).tolist()
             found = {}
             for number, frame in enumerate(container.decode(stream)):
                 if number in wanted:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from clipshards.readers.audio import AudioItem
     from clipshards.readers.ava import AvaItem
     from clipshards.readers.batches import BatchPosition
-    from clipshards.readers.clips import Clip, DenseClip, UniformClip
+    from clipshards.readers.clips import Clip, DenseClip, Span, UniformClip
     from clipshards.readers.collate import collate_items
     from clipshards.readers.comparing import compare
     from clipshards.readers.comparison import CompareReport
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from clipshards.readers.mixing import ClassBalanced, Concat, Weighted
     from clipshards.readers.opening import open_dataset
     from clipshards.readers.rawframes import RawframesItem
+    from clipshards.readers.samplers import (
+        DenseSampleFrames,
+        SampleAVAFrames,
+        SampleFrames,
+        UniformSample,
+        UniformSampleFrames,
+        UntrimmedSampleFrames,
+    )
     from clipshards.readers.skeleton import SkeletonItem
     from clipshards.readers.split import Split
     from clipshards.readers.video import VideoItem
@@ -41,15 +49,22 @@ _HOME = {
     "CompareReport": "comparison",
     "Concat": "mixing",
     "DenseClip": "clips",
+    "DenseSampleFrames": "samplers",
     "Finding": "findings",
     "Loader": "loader",
     "Lookup": "lookup",
     "RawframesItem": "rawframes",
+    "SampleAVAFrames": "samplers",
+    "SampleFrames": "samplers",
     "ShardDataset": "data",
     "ShardMapDataset": "data",
     "SkeletonItem": "skeleton",
+    "Span": "clips",
     "Split": "split",
     "UniformClip": "clips",
+    "UniformSample": "samplers",
+    "UniformSampleFrames": "samplers",
+    "UntrimmedSampleFrames": "samplers",
     "VerifyReport": "findings",
     "VideoItem": "video",
     "Weighted": "mixing",
@@ -70,15 +85,22 @@ __all__ = [
     "CompareReport",
     "Concat",
     "DenseClip",
+    "DenseSampleFrames",
     "Finding",
     "Loader",
     "Lookup",
     "RawframesItem",
+    "SampleAVAFrames",
+    "SampleFrames",
     "ShardDataset",
     "ShardMapDataset",
     "SkeletonItem",
+    "Span",
     "Split",
     "UniformClip",
+    "UniformSample",
+    "UniformSampleFrames",
+    "UntrimmedSampleFrames",
     "VerifyReport",
     "VideoItem",
     "Weighted",

@@ -10,7 +10,7 @@ from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
 from clipshards.readers.clips import Choose, FrameNumbers
 from clipshards.readers.fetch import RawSample
-from clipshards.readers.video import decode_clip
+from clipshards.readers.video import decode_clip, span_of
 
 
 class ActivityNetItem(TypedDict):
@@ -46,7 +46,7 @@ class ActivityNetItem(TypedDict):
 
 def shown_of_activitynet(about: ActivityNetJson, _item: int, choose: Choose) -> FrameNumbers:
     """Return the frames of the stored video that an item shows."""
-    return choose(about.video.frames)
+    return choose(span_of(about.video, about.video.frames))
 
 
 def decode_activitynet_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from clipshards.packer.format.json_parts import AudioJson
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.clips import Choose
+from clipshards.readers.clips import Choose, Span
 from clipshards.readers.fetch import RawSample
 
 
@@ -47,7 +47,7 @@ def decode_audio_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         "key": raw.key,
         "id": about.id,
         "audios": values["mel.npy"],
-        "frame_numbers": choose(about.total_frames),
+        "frame_numbers": choose(Span(about.total_frames)),
         "total_frames": about.total_frames,
         "class_ids": about.labels,
     }

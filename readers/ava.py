@@ -9,10 +9,10 @@ from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES
-from clipshards.readers.clips import Choose, FrameNumbers
+from clipshards.readers.clips import Choose, FrameNumbers, Span
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.split import check_item
-from clipshards.readers.video import decode_clip
+from clipshards.readers.video import decode_clip, fps_of
 
 
 class AvaItem(TypedDict):
@@ -59,7 +59,14 @@ def shown_of_ava(about: AvaJson, item: int, choose: Choose) -> FrameNumbers:
     # What the part holds of the clip's frames: near the video's ends they are fewer.
     first = max(moment.frame - about.clip_frames // 2, 0)
     last = min(moment.frame + (about.clip_frames + 1) // 2, about.source_frames)
-    return choose(last - first) + (first - about.first_frame)
+    span = Span(
+        last - first,
+        fps=fps_of(about.video),
+        moment=moment.frame - first,
+        before=first,
+        behind=about.source_frames - last,
+    )
+    return choose(span) + (first - about.first_frame)
 
 
 def decode_ava_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]:

@@ -10,16 +10,34 @@ import numpy.typing as npt
 
 FrameNumbers = npt.NDArray[np.int64]
 
-Choose = Callable[[int], FrameNumbers]
-"""Takes the frames of a video, gives those of its clip."""
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The frames that a clip is chosen from: a video, a stretch of it, those around a moment."""
+
+    total_frames: int
+    """How many there are, at least 1."""
+    fps: float = 0.0
+    """Frames per second of the video on average; 0.0 where it is not known."""
+    moment: int | None = None
+    """The frame that an annotation is about, counted from the first one here."""
+    before: int = 0
+    """Frames of the video before the first one here."""
+    behind: int = 0
+    """Frames of the video behind the last one here."""
+
+
+Choose = Callable[[Span], FrameNumbers]
+"""Takes the frames there are, gives those of the clip, counted from the first."""
 
 
 _KEPT_FRAMES = 1_000_000
 
 
-def all_frames(total_frames: int) -> FrameNumbers:
+def all_frames(span: Span) -> FrameNumbers:
     """Return the numbers of all frames, the choice where there is no clip; read-only."""
-    return (_kept if total_frames <= _KEPT_FRAMES else _numbers)(total_frames)
+    total = span.total_frames
+    return (_kept if total <= _KEPT_FRAMES else _numbers)(total)
 
 
 def _numbers(total_frames: int) -> FrameNumbers:
@@ -35,19 +53,15 @@ _kept = lru_cache(maxsize=256)(_numbers)
 class Clip(Protocol):
     """A way of choosing frames."""
 
-    @property
-    def draws(self) -> int:
-        """How many random numbers one choice takes."""
-
-    def choose(self, total_frames: int, draws: npt.NDArray[np.float64]) -> FrameNumbers:
-        """Return the frames of one clip.
+    def choose(self, span: Span, generator: np.random.RandomState) -> FrameNumbers:
+        """Return the frames of one item; the same for the same arguments.
 
         Args:
-            total_frames: Frames in the video, at least 1.
-            draws: `self.draws` random numbers in [0, 1).
+            span: The frames that there are.
+            generator: Fresh and of the item's own, for each call.
 
         Returns:
-            int64 of shape (length,), ascending, within [0, total_frames).
+            int64 of shape (frames,), within [0, span.total_frames).
         """
 
 
@@ -68,18 +82,14 @@ class UniformClip:
         if self.length < 1:
             raise ValueError(f"length {self.length}: expected at least 1 frame")
 
-    @property
-    def draws(self) -> int:
-        """How many random numbers one choice takes."""
-        return self.length if self.jitter else 0
+    def choose(self, span: Span, generator: np.random.RandomState) -> FrameNumbers:
+        """Return the frames of one clip, ascending; see `Clip.choose`.
 
-    def choose(self, total_frames: int, draws: npt.NDArray[np.float64]) -> FrameNumbers:
-        """Return the frames of one clip, see `Clip.choose`.
-
-        >>> UniformClip(4, jitter=False).choose(100, np.empty(0))
+        >>> UniformClip(4, jitter=False).choose(Span(100), np.random.RandomState(0))
         array([12, 37, 62, 87])
         """
-        inside = draws if self.jitter else np.full(self.length, 0.5)
+        total_frames = span.total_frames
+        inside = generator.random_sample(self.length) if self.jitter else np.full(self.length, 0.5)
         frames = ((np.arange(self.length) + inside) * (total_frames / self.length)).astype(np.int64)
         # A product near the end of a segment may round beyond it, to either side.
         borders = np.arange(self.length + 1) * total_frames
@@ -106,21 +116,18 @@ class DenseClip:
                 f"length {self.length}, stride {self.stride}: expected at least 1 frame each"
             )
 
-    @property
-    def draws(self) -> int:
-        """How many random numbers one choice takes."""
-        return 1 if self.jitter else 0
+    def choose(self, span: Span, generator: np.random.RandomState) -> FrameNumbers:
+        """Return the frames of one clip, ascending; see `Clip.choose`.
 
-    def choose(self, total_frames: int, draws: npt.NDArray[np.float64]) -> FrameNumbers:
-        """Return the frames of one clip, see `Clip.choose`.
-
-        >>> DenseClip(4, stride=2, jitter=False).choose(100, np.empty(0))
+        >>> DenseClip(4, stride=2, jitter=False).choose(Span(100), np.random.RandomState(0))
         array([46, 48, 50, 52])
-        >>> DenseClip(4, jitter=False).choose(3, np.empty(0))
+        >>> DenseClip(4, jitter=False).choose(Span(3), np.random.RandomState(0))
         array([0, 1, 2, 2])
         """
-        span = (self.length - 1) * self.stride + 1
-        starts = max(total_frames - span, 0) + 1
-        start = min(int(draws[0] * starts), starts - 1) if self.jitter else (starts - 1) // 2
+        total_frames = span.total_frames
+        starts = max(total_frames - ((self.length - 1) * self.stride + 1), 0) + 1
+        start = (starts - 1) // 2
+        if self.jitter:
+            start = min(int(generator.random_sample() * starts), starts - 1)
         frames = start + np.arange(self.length, dtype=np.int64) * self.stride
         return np.minimum(frames, total_frames - 1)

@@ -29,9 +29,9 @@ from clipshards.packer.format.frame_table import empty_frame_table
 from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
-from clipshards.readers.clips import Choose, Clip, FrameNumbers
+from clipshards.readers.clips import Choose, Clip, FrameNumbers, Span
 from clipshards.readers.cursor import WithEpochs
-from clipshards.readers.draws import draw_uniform
+from clipshards.readers.draws import generator_of
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.items import DECODERS, add_labels, make_writable
 from clipshards.readers.order import check_seed
@@ -158,13 +158,13 @@ class ForeignItems(WithEpochs, IterableDataset[dict[str, Any]]):
             yield {"__key__": raw.key, "__url__": url, **decoded}
 
     def _choice(self, where: str, epoch: int) -> Choose:
-        def choose(total_frames: int) -> FrameNumbers:
+        def choose(span: Span) -> FrameNumbers:
             if self._clip is None:
-                return np.arange(total_frames, dtype=np.int64)
+                return np.arange(span.total_frames, dtype=np.int64)
             # Foreign items have no number.
             item = int.from_bytes(hashlib.sha256(where.encode()).digest()[:8], "little")
-            draws = draw_uniform(self._clip.draws, seed=self._seed, number=epoch, item=item)
-            return self._clip.choose(total_frames, draws)
+            generator = generator_of(seed=self._seed, number=epoch, item=item)
+            return self._clip.choose(span, generator)
 
         return choose
 

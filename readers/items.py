@@ -15,8 +15,8 @@ from clipshards.readers.accounting import Tally
 from clipshards.readers.activitynet import decode_activitynet_item
 from clipshards.readers.audio import decode_audio_item
 from clipshards.readers.ava import decode_ava_item
-from clipshards.readers.clips import Choose, Clip, FrameNumbers, all_frames
-from clipshards.readers.draws import draw_substitute, draw_uniform
+from clipshards.readers.clips import Choose, Clip, FrameNumbers, Span, all_frames
+from clipshards.readers.draws import draw_substitute, generator_of
 from clipshards.readers.fetch import Fetch, RawSample
 from clipshards.readers.long_videos import Needed
 from clipshards.readers.order import check_seed
@@ -262,9 +262,10 @@ class ItemReader:
         if clip is None:
             return all_frames
 
-        def choose(total_frames: int) -> FrameNumbers:
-            draws = draw_uniform(clip.draws, seed=self.seed, number=number, item=item, copy=copy)
-            return clip.choose(total_frames, draws)
+        def choose(span: Span) -> FrameNumbers:
+            return clip.choose(
+                span, generator_of(seed=self.seed, number=number, item=item, copy=copy)
+            )
 
         return choose
 

@@ -9,7 +9,7 @@ from clipshards.packer.format.errors import DecodeError
 from clipshards.packer.format.json_parts import RawframesJson
 from clipshards.packer.format.structure import RAWFRAMES_VIDEOS
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.clips import Choose, FrameNumbers
+from clipshards.readers.clips import Choose, FrameNumbers, Span
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.split import check_item
 
@@ -44,7 +44,7 @@ class RawframesItem(TypedDict):
 def shown_of_rawframes(about: RawframesJson, item: int, choose: Choose) -> FrameNumbers:
     """Return the frames of the stored folder that an item shows."""
     stretch = about.stretches[item]
-    return choose(stretch.total_frames) + stretch.offset
+    return choose(Span(stretch.total_frames)) + stretch.offset
 
 
 def decode_rawframes_item(raw: RawSample, item: int, choose: Choose) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from clipshards.packer.format.json_parts import SkeletonJson
 from clipshards.packer.format.tasks import TASKS
-from clipshards.readers.clips import Choose, all_frames
+from clipshards.readers.clips import Choose, Span, all_frames
 from clipshards.readers.fetch import RawSample
 
 
@@ -69,10 +69,11 @@ def decode_skeleton_item(raw: RawSample, _item: int, choose: Choose) -> dict[str
     for part in about.absent:
         del values[part]
     arrays = {_NAMES[part]: array for part, array in values.items()}
+    span = Span(about.total_frames)
     if about.compressed or choose is all_frames:
-        numbers = all_frames(about.total_frames)
+        numbers = all_frames(span)
     else:
-        numbers = choose(about.total_frames)
+        numbers = choose(span)
         arrays = {name: array.take(numbers, axis=1) for name, array in arrays.items()}
     if about.box_threshold and "box_score" in arrays:
         arrays["anno_inds"] = arrays["box_score"] >= about.box_threshold

@@ -12,7 +12,7 @@ from clipshards.packer.format.json_parts import VideoJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VIDEO_SUFFIXES, VideoInfo
 from clipshards.packer.frames.packets import Part
-from clipshards.readers.clips import Choose, FrameNumbers
+from clipshards.readers.clips import Choose, FrameNumbers, Span
 from clipshards.readers.fetch import RawSample
 
 
@@ -66,9 +66,19 @@ def decode_video_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
     }
 
 
+def span_of(info: VideoInfo, frames: int) -> Span:
+    """Return what a clip of a whole video is chosen from."""
+    return Span(frames, fps=fps_of(info))
+
+
+def fps_of(info: VideoInfo) -> float:
+    """Return the frames per second of a video on average, 0.0 where it is not known."""
+    return info.rate[0] / info.rate[1]
+
+
 def shown_of_video(about: VideoJson, _item: int, choose: Choose) -> FrameNumbers:
     """Return the frames of the stored video that an item shows."""
-    return choose(about.video.frames)
+    return choose(span_of(about.video, about.video.frames))
 
 
 def decode_clip(
@@ -88,7 +98,7 @@ def decode_clip(
         if total < 0:
             assert isinstance(video, bytes)
             total, rotation = look_through(video)
-        numbers = choose(total)
+        numbers = choose(span_of(info, total))
         frames = decode_frames(video, numbers, info=info, table=table)
     except DecodeError as exc:
         raise DecodeError(f"{where}: {exc}") from exc

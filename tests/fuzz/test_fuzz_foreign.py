@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipshards.packer.format.errors import DatasetError, FormatError
+from clipshards.readers.clips import all_frames
 from clipshards.readers.fetch import RawSample
 from clipshards.readers.foreign_tars import decode_any_npy, decode_foreign
 from clipshards.readers.strict_tar import ForeignTarsWarning, read_tar
@@ -90,7 +91,7 @@ def look(path: Path) -> int:
         for raw in read_tar(str(path)):
             count += len(raw.parts)
             parts = {name: data for name, data in raw.parts.items() if not name.endswith("mp4")}
-            decode_foreign(raw._replace(parts=parts), np.arange)
+            decode_foreign(raw._replace(parts=parts), all_frames)
     return count
 
 
@@ -150,4 +151,4 @@ def test_an_array_of_any_bytes_is_read_or_refused(data: bytes) -> None:
 def test_small_parts_of_any_bytes_are_read_or_refused(data: bytes) -> None:
     for part in ("cls", "json", "txt"):
         raw = RawSample("k", {part: data}, "x: k")
-        read(partial(decode_foreign, raw, np.arange), len(data), errors=FormatError)
+        read(partial(decode_foreign, raw, all_frames), len(data), errors=FormatError)

@@ -24,7 +24,7 @@ from clipshards.packer.format.canonical import encode_json
 from clipshards.packer.format.errors import DatasetError
 from clipshards.packer.format.names import INDEX_MEMBER, MANIFEST_NAME, REJECTS_NAME
 from clipshards.packer.format.tar import BLOCK, END, encode_header
-from clipshards.readers import open_dataset, verify
+from clipshards.readers import Span, open_dataset, verify
 from clipshards.readers.findings import Level
 from clipshards.readers.items import DECODERS
 
@@ -68,8 +68,8 @@ def test_altered_bytes_are_found(golden: Golden, location: Path, data: st.DataOb
     assert whole(location, golden, "quick", size) or new != sound
 
 
-def first_three(total_frames: int) -> Any:
-    return np.arange(min(total_frames, 3), dtype=np.int64)
+def first_three(span: Span) -> Any:
+    return np.arange(min(span.total_frames, 3), dtype=np.int64)
 
 
 def read_all(location: Path, golden: Golden) -> None:

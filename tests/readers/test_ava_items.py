@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from clipshards.packer.format.json_ava import AvaJson
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.format.video import VideoInfo
 from clipshards.packer.samples.base import Sample
-from clipshards.readers import DenseClip, UniformClip, open_dataset, verify
+from clipshards.readers import DenseClip, SampleAVAFrames, Span, UniformClip, open_dataset, verify
 from clipshards.readers.data import ShardDataset, ShardMapDataset
 from clipshards.readers.extract import extract_sample
 from clipshards.readers.items import ItemReader
@@ -382,6 +382,27 @@ AVA_KEYS = {
 }
 
 
+def test_mmaction2s_clips_repeat_frames_at_the_ends_of_videos_only(
+    packed_videos: Packed, source: Callable[[str], Source]
+) -> None:
+    reach = CLIP_FRAMES // 2 // 2
+    clip = SampleAVAFrames(2 * reach, 2, test_mode=True)
+    reader = ItemReader(packed_videos.split, clip=clip)
+    clamped = 0
+    for number in range(len(packed_videos.split)):
+        item = reader.read(number, number=0)
+        origin = source(item["video_id"])
+        due = item["key_frame"] + 2 * np.arange(-reach, reach)
+        inside = np.clip(due, 0, len(origin.frames) - 1)
+        clamped += bool((inside != due).any())
+        assert item["frame_numbers"].tolist() == inside.tolist()
+        np.testing.assert_array_equal(item["frames"], origin.frames[inside])
+    assert clamped
+    wide = ItemReader(packed_videos.split, clip=SampleAVAFrames(2 * reach + 2, 4, test_mode=True))
+    with pytest.raises(ValueError, match="pack with a larger --clip-frames"):
+        list(map(partial(wide.read, number=0), range(len(packed_videos.split))))
+
+
 @pytest.mark.parametrize(
     "clip",
     [
@@ -408,7 +429,7 @@ def test_clips_are_drawn_from_the_window(
             assert item["frames"].shape[0] == len(item["frame_numbers"]) == clip.length
             assert set(item["frame_numbers"].tolist()) <= set(inside)
             if not clip.jitter:
-                due = clip.choose(len(inside), np.empty(0)) + inside.start
+                due = clip.choose(Span(len(inside)), np.random.RandomState(0)) + inside.start
                 assert item["frame_numbers"].tolist() == due.tolist()
             np.testing.assert_array_equal(item["frames"], origin.frames[item["frame_numbers"]])
             numbers.append(item["frame_numbers"].tolist())

@@ -1,13 +1,15 @@
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipshards.readers.clips import Clip, DenseClip, UniformClip
-from clipshards.readers.draws import draw_uniform
+from clipshards.readers.clips import Clip, DenseClip, Span, UniformClip
+from clipshards.readers.draws import generator_of
 
 ALMOST_ONE = 1 - 2.0**-53
 
@@ -16,10 +18,25 @@ dense_clips = st.builds(DenseClip, st.integers(1, 64), st.integers(1, 20), jitte
 totals = st.integers(1, 500) | st.integers(1, 10**9)
 
 
-def choose(clip: Clip, total_frames: int, draws: list[float] | None = None) -> list[int]:
-    values = np.array([] if draws is None else draws, dtype=np.float64)
-    frames: list[int] = clip.choose(total_frames, values).tolist()
+class Given(np.random.RandomState):
+    """Draws what it is given, all of it in one go."""
+
+    def __init__(self, draws: list[float]) -> None:
+        super().__init__(0)
+        self._draws = draws
+
+    def random_sample(self, size: Any = None) -> Any:
+        assert (1 if size is None else size) == len(self._draws)
+        return self._draws[0] if size is None else np.array(self._draws)
+
+
+def choose(clip: Clip, total_frames: int, draws: Sequence[float] = ()) -> list[int]:
+    frames: list[int] = clip.choose(Span(total_frames), Given(list(draws))).tolist()
     return frames
+
+
+def draws_of(clip: UniformClip | DenseClip) -> int:
+    return clip.jitter * (clip.length if isinstance(clip, UniformClip) else 1)
 
 
 @given(uniform_clips | dense_clips, totals, st.integers(0, 2**32))
@@ -28,7 +45,7 @@ def choose(clip: Clip, total_frames: int, draws: list[float] | None = None) -> l
 def test_a_clip_has_its_length_and_ascends_inside_the_video(
     clip: Clip, total_frames: int, seed: int
 ) -> None:
-    frames = clip.choose(total_frames, draw_uniform(clip.draws, seed=seed, number=0, item=0))
+    frames = clip.choose(Span(total_frames), generator_of(seed=seed, number=0, item=0))
     assert isinstance(clip, UniformClip | DenseClip)
     assert frames.shape == (clip.length,)
     assert frames.dtype == np.int64
@@ -49,8 +66,8 @@ def test_each_uniform_frame_lies_in_its_own_segment(
     draws = data.draw(
         st.lists(
             st.floats(0, ALMOST_ONE) | st.just(ALMOST_ONE),
-            min_size=clip.draws,
-            max_size=clip.draws,
+            min_size=draws_of(clip),
+            max_size=draws_of(clip),
         )
     )
     for number, frame in enumerate(choose(clip, total_frames, draws)):
@@ -64,7 +81,7 @@ def test_each_uniform_frame_lies_in_its_own_segment(
 def test_dense_frames_are_a_stride_apart_until_the_video_ends(
     clip: DenseClip, total_frames: int, draw: float
 ) -> None:
-    frames = choose(clip, total_frames, [draw] * clip.draws)
+    frames = choose(clip, total_frames, [draw] * draws_of(clip))
     expected = [frames[0] + number * clip.stride for number in range(clip.length)]
     assert frames == [min(frame, total_frames - 1) for frame in expected]
     span = (clip.length - 1) * clip.stride + 1
@@ -133,11 +150,6 @@ def test_dense_clip_can_start_wherever_it_fits(length: int, stride: int, total_f
     assert first == list(range(starts))
     assert choose(clip, total_frames, [0.0])[0] == 0
     assert choose(clip, total_frames, [ALMOST_ONE])[0] == starts - 1
-
-
-def test_a_clip_says_how_many_draws_it_takes() -> None:
-    assert (UniformClip(7).draws, UniformClip(7, jitter=False).draws) == (7, 0)
-    assert (DenseClip(7).draws, DenseClip(7, jitter=False).draws) == (1, 0)
 
 
 @pytest.mark.parametrize("length", [0, -1])

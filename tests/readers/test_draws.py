@@ -1,11 +1,20 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipshards.readers.draws import draw_uniform
+from clipshards.readers.draws import generator_of
 
 numbers = st.integers(0, 2**63 - 1)
+
+
+def draw_uniform(
+    count: int, *, seed: int, number: int, item: int, copy: int = 0
+) -> npt.NDArray[np.float64]:
+    generator = generator_of(seed=seed, number=number, item=item, copy=copy)
+    return generator.random_sample(count)
+
 
 # The draws of version 0.1.0: a change here changes the frames of every user's clips.
 PINNED = [

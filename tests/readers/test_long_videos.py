@@ -19,7 +19,15 @@ from clipshards.packer.frames import scan
 from clipshards.packer.media.synthetic import write_video
 from clipshards.packer.one_call import pack
 from clipshards.packer.recipe import Recipe
-from clipshards.readers import Clip, DenseClip, ShardDataset, UniformClip, byte_ranges, open_dataset
+from clipshards.readers import (
+    Clip,
+    DenseClip,
+    ShardDataset,
+    Span,
+    UniformClip,
+    byte_ranges,
+    open_dataset,
+)
 from clipshards.readers.integrity import verify
 from clipshards.readers.lookahead import Lookahead
 from clipshards.readers.split import Split
@@ -230,10 +238,10 @@ def test_packets_are_under_way_before_their_batch_is_asked_for(place: Path) -> N
 @pytest.mark.usefixtures("short")
 def test_clip_that_cannot_be_chosen_fails_in_its_own_batch(place: Path) -> None:
     class Picky(UniformClip):
-        def choose(self, total_frames: int, draws: Any) -> Any:
-            if total_frames == 152:
+        def choose(self, span: Span, generator: np.random.RandomState) -> Any:
+            if span.total_frames == 152:
                 raise ValueError("so long")
-            return super().choose(total_frames, draws)
+            return super().choose(span, generator)
 
     had: list[list[str]] = []
     for kind in (Near, Far):

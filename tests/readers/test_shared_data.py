@@ -13,7 +13,7 @@ from clipshards.packer.format.manifest import LabelMode
 from clipshards.packer.format.tasks import TASKS
 from clipshards.packer.frames.decode import decode_frames
 from clipshards.packer.one_call import pack
-from clipshards.readers.clips import DenseClip, UniformClip
+from clipshards.readers.clips import DenseClip, Span, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.integrity import verify
 from clipshards.readers.opening import open_dataset
@@ -113,7 +113,7 @@ def test_frames_of_real_videos_equal_a_plain_decode(packed: Path, shared_data: P
         for numbers in (
             rng.integers(0, total, 12),
             np.array([total - 1, 0, total - 2, 0]),
-            DenseClip(8, 3).choose(total, rng.random(1)),
+            DenseClip(8, 3).choose(Span(total), np.random.RandomState(0)),
         ):
             frames = decode_frames(video, numbers, info=about.video, table=table)
             read[about.id] += zip(numbers.tolist(), frames, strict=True)
