@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clipshards.readers.accounting import Accounting
     from clipshards.readers.activitynet import ActivityNetItem
-    from clipshards.readers.audio import AudioItem
+    from clipshards.readers.audio import AudioItem, select_audio
     from clipshards.readers.ava import AvaItem
     from clipshards.readers.batches import BatchPosition
     from clipshards.readers.clips import Clip, DenseClip, Span, UniformClip
@@ -71,6 +71,7 @@ _HOME = {
     "collate_items": "collate",
     "compare": "comparing",
     "open_dataset": "opening",
+    "select_audio": "audio",
     "verify": "integrity",
 }
 
@@ -107,6 +108,7 @@ __all__ = [
     "collate_items",
     "compare",
     "open_dataset",
+    "select_audio",
     "verify",
 ]
 

@@ -51,3 +51,35 @@ def decode_audio_item(raw: RawSample, _item: int, choose: Choose) -> dict[str, A
         "total_frames": about.total_frames,
         "class_ids": about.labels,
     }
+
+
+def select_audio(item: dict[str, Any], *, clips: int = 1, length: int = 128) -> dict[str, Any]:
+    """Return an `AudioItem` with the features of its clips: MMAction2's `AudioFeatureSelector`.
+
+    Args:
+        item: As the data set gives it, to be used in its `transform`.
+        clips: How many clips its frames are, at least 1.
+        length: Frames of features of each clip, at least 1.
+
+    Returns:
+        A new item, whose `audios` is (clips, length, bands): the part of the sound that belongs
+        to each clip, cut or filled up with zeros at its end.
+
+    Raises:
+        ValueError: The frames are not so many clips.
+    """
+    frames, audios = item["frame_numbers"], item["audios"]
+    if clips < 1 or length < 1 or not len(frames) or len(frames) % clips:
+        raise ValueError(
+            f"clips {clips}, length {length}: expected at least 1 each, and {len(frames)} frames "
+            "to be a multiple of clips"
+        )
+    found = np.zeros((clips, length, *audios.shape[1:]), dtype=audios.dtype)
+    for clip, numbers in zip(found, frames.reshape(clips, -1), strict=True):
+        first, last = (
+            round((int(frame) + 1) / item["total_frames"] * len(audios))
+            for frame in (numbers[0], numbers[-1])
+        )
+        part = audios[max(0, first) : min(len(audios), last)][:length]
+        clip[: len(part)] = part
+    return {**item, "audios": found}

@@ -13,7 +13,7 @@ from clipshards.packer.format.json_parts import AudioJson
 from clipshards.packer.one_call import pack
 from clipshards.packer.records import AudioRecord
 from clipshards.packer.samples.base import Sample, make_sample
-from clipshards.readers.audio import AudioItem
+from clipshards.readers.audio import AudioItem, select_audio
 from clipshards.readers.clips import DenseClip, UniformClip
 from clipshards.readers.data import ShardDataset
 from clipshards.readers.items import ItemReader
@@ -151,3 +151,52 @@ def test_kept_sound_is_not_read_with_an_item(craft: Callable[..., Path]) -> None
     assert list(split.read_sample(0, 0, without=["flac"]).parts) == ["json", "mel.npy"]
     with pytest.raises(CorruptShardError, match="flac"):
         split.read_sample(0, 0)
+
+
+def sound(frames: list[int], rows: int) -> dict[str, Any]:
+    return {
+        "key": "k",
+        "audios": np.arange(1, 2 * rows + 1, dtype=np.float32).reshape(rows, 2),
+        "frame_numbers": np.array(frames),
+        "total_frames": 10,
+    }
+
+
+def test_each_clip_gets_its_part_of_the_sound() -> None:
+    item = sound([0, 3, 5, 9], 40)
+    found = select_audio(item, clips=2, length=6)
+    # From (first + 1) / total of all rows to (last + 1) / total of them.
+    assert found["audios"].dtype == np.float32
+    np.testing.assert_array_equal(found["audios"][0], item["audios"][4:10])
+    np.testing.assert_array_equal(found["audios"][1], item["audios"][24:30])
+    assert found["audios"].shape == (2, 6, 2)
+    assert found["key"] == "k"
+    longer = select_audio(item, clips=2, length=20)["audios"]
+    np.testing.assert_array_equal(longer[0, :12], item["audios"][4:16])
+    np.testing.assert_array_equal(longer[1, :16], item["audios"][24:40])
+    assert not longer[0, 12:].any()
+    assert not longer[1, 16:].any()
+    assert len(item["audios"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("frames", "start", "stop"),
+    [
+        # Half to even: rows 2.5 and 7.5 of 25.
+        ([0, 2], 2, 8),
+        # A clip that begins again at the start of the video.
+        ([8, 1], 0, 0),
+        ([9, 9], 0, 0),
+    ],
+)
+def test_sound_is_selected_as_mmaction2_rounds(frames: list[int], start: int, stop: int) -> None:
+    item = sound(frames, 25)
+    found = select_audio(item, length=128)["audios"]
+    np.testing.assert_array_equal(found[0, : stop - start], item["audios"][start:stop])
+    assert not found[0, stop - start :].any()
+
+
+@pytest.mark.parametrize("arguments", [{"clips": 0}, {"length": 0}, {"clips": 3}])
+def test_clips_that_the_frames_are_not_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1 each, and 4 frames to be a multiple"):
+        select_audio(sound([0, 1, 2, 3], 25), **arguments)

@@ -156,10 +156,7 @@ def test_skeletons_of_one_person_have_a_mask_too(tmp_path: Path) -> None:
     assert batch["keypoint_mask"].tolist() == [[True]] * 4
 
 
-@pytest.mark.parametrize("clip", [None, CLIP], ids=repr)
-def test_compressed_skeletons_come_whole_whatever_the_clip(
-    tmp_path: Path, clip: Clip | None
-) -> None:
+def test_compressed_skeletons_come_whole_or_as_persons_of_a_clip(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     records = [
         SkeletonRecord(
@@ -174,12 +171,15 @@ def test_compressed_skeletons_come_whole_whatever_the_clip(
         for number, (boxes, frames) in enumerate([(4, 7), (11, 5), (1, 9)])
     ]
     pack(records, tmp_path / "set", split="train", media_root=tmp_path)
-    batch, items = read_both(open_dataset(tmp_path / "set"), clip)
+    batch, items = read_both(open_dataset(tmp_path / "set"), None)
     names = ("keypoint", "frame_inds", "box_score", "anno_inds")
     assert_unlike(items, *names, "frame_numbers")
     masks = dict.fromkeys(names, "keypoint_mask") | {"frame_numbers": "frame_numbers_mask"}
     assert_holds(batch, items, masks)
     assert batch["anno_inds"].dtype == torch.bool
+    batch, items = read_both(open_dataset(tmp_path / "set"), CLIP)
+    assert_unlike(items, "keypoint", "keypoint_score")
+    assert_holds(batch, items, dict.fromkeys(("keypoint", "keypoint_score"), "keypoint_mask"))
 
 
 def test_sounds_of_several_lengths(tmp_path: Path) -> None:

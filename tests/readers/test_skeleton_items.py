@@ -119,8 +119,8 @@ def test_a_clip_takes_its_frames_of_every_array(place: Path, clip: UniformClip |
         np.testing.assert_array_equal(
             persons["keypoint_score"], PERSONS.keypoint_score[:, persons["frame_numbers"]]
         )
-        assert boxes["keypoint"].shape == (4, 5, 3)
-        np.testing.assert_array_equal(boxes["frame_numbers"], np.arange(7))
+        assert boxes["keypoint"].shape == (2, clip.length, 5, 2)
+        assert set(boxes["frame_numbers"].tolist()) <= {0, 7}
 
 
 @pytest.mark.parametrize("clip", [None, UniformClip(3)], ids=repr)
@@ -165,3 +165,27 @@ def test_more_frames_than_any_video_has_do_not_fill_the_memory(
 def pack_and_read(record: SkeletonRecord, folder: Path) -> None:
     pack([record], folder / "set", split="train", media_root=folder)
     read(folder / "set")
+
+
+def test_a_clip_of_boxes_is_one_of_the_frames_that_have_any(place: Path) -> None:
+    boxes = read(place, UniformClip(2, jitter=False))[2]
+    assert BOXES.keypoint is not None
+    # The box of frame 3 does not reach the threshold, and so its frame has none.
+    assert boxes["frame_numbers"].tolist() == [0, 7]
+    assert not {"frame_inds", "box_score", "anno_inds"} & set(boxes)
+    assert boxes["keypoint"].shape == (2, 2, 5, 2)
+    assert boxes["total_frames"] == 7
+    for person, frame, row in ((0, 0, 0), (1, 0, 1), (0, 1, 3)):
+        due = BOXES.keypoint[row]
+        np.testing.assert_array_equal(boxes["keypoint"][person, frame], due[:, :2])
+        np.testing.assert_array_equal(boxes["keypoint_score"][person, frame], due[:, 2])
+    assert not boxes["keypoint"][1, 1].any()
+
+
+def test_a_clip_of_no_boxes_has_no_persons(craft: Callable[..., Path]) -> None:
+    alone = replace(BOXES, box_threshold=0.9, box_score=np.full(4, 0.5, np.float16))
+    place = craft([samples(alone)], task="skeleton")
+    (item,) = read(place, UniformClip(3, jitter=False))
+    assert item["keypoint"].shape == (0, 3, 5, 2)
+    assert item["keypoint_score"].shape == (0, 3, 5)
+    assert item["frame_numbers"].tolist() == [1, 3, 5]
