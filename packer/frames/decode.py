@@ -87,7 +87,10 @@ class FrameConverter:
         """Return the frame as uint8 (H, W, 3), not yet rotated; rows may be strided."""
         # PyAV's default is a thread per processor for each frame: 7 times the cost.
         picture = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        return picture.to_ndarray().astype(np.uint8, copy=False)
+        # to_ndarray would copy where a row is padded.
+        plane = picture.planes[0]
+        rows: Pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        return rows[: picture.height, : picture.width * 3].reshape(-1, picture.width, 3)
 
 
 class _Decoder(NamedTuple):
@@ -149,7 +152,7 @@ def iter_pictures(
     context, converter = idle.pop(key) if key in idle else _Decoder(None, FrameConverter())
     try:
         for run in plan_runs(table, frames):
-            context = context or _open_context(info)
+            context = context or open_context(info)
             missing = {int(packet) for packet in run.wanted}
             for picture in _decode_packets(part, run.feed, info, table, context):
                 packet = -1 if picture.pts is None else picture.pts
@@ -280,8 +283,8 @@ def _decode_packets(
     """Yield the pictures of one run; each carries its packet's number as `pts`."""
     # A flush may have reset what the decoder had learned of the reordering.
     context.reorder_depth = info.reorder_depth
-    for number in feed.tolist():
-        offset, size = int(table[number, OFFSET]), int(table[number, SIZE])
+    places = table[feed][:, (OFFSET, SIZE)].tolist()
+    for number, (offset, size) in zip(feed.tolist(), places, strict=True):
         payload = part[offset : offset + size]
         if not size or len(payload) != size:
             raise DecodeError(f"packet {number} lies outside the part")
@@ -305,7 +308,7 @@ def decode_alone(
     """
     try:
         feed = np.array([packet], dtype=np.int64)
-        return list(_decode_packets(part, feed, info, table, _open_context(info)))
+        return list(_decode_packets(part, feed, info, table, open_context(info)))
     except av.FFmpegError as exc:
         raise DecodeError(f"packet {packet}: the decoder failed: {exc.strerror}") from exc
 
@@ -326,7 +329,12 @@ def _decoder_key(info: VideoInfo) -> tuple[Any, ...]:
     )
 
 
-def _open_context(info: VideoInfo) -> VideoCodecContext:
+def open_context(info: VideoInfo) -> VideoCodecContext:
+    """Return a new decoder for a video's packets, of one thread.
+
+    Raises:
+        DecodeError: There is none, or it refuses the description.
+    """
     try:
         context = CodecContext.create(info.codec, "r")
     except ValueError as exc:  # PyAV's UnknownCodecError
