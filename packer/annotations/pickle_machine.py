@@ -1,17 +1,20 @@
 """The stack machine that a pickle is a program for, without the calls and the imports.
 
-What is half made, and the names of `pickle_globals`, never enter a container, so neither can
-come out. The memo grows by neighbours, containers are counted. Nothing here is recursive;
-dict keys are scalars or short tuples of such, since the hash of a deep tuple is.
+The memo grows by neighbours, containers are counted. Nothing here is recursive.
 """
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pickletools import opcodes as known_opcodes
 from typing import Any, NoReturn
 
-import numpy as np
-
+from clipshards.packer.annotations.pickle_checks import (
+    INTERNAL,
+    check_keys,
+    check_value,
+    check_values,
+    fail_global,
+)
 from clipshards.packer.annotations.pickle_globals import (
     ARRAY_ARGS,
     GLOBALS,
@@ -20,11 +23,10 @@ from clipshards.packer.annotations.pickle_globals import (
     are_array_args,
     build,
 )
-from clipshards.packer.annotations.pickle_source import MAX_SHOWN, VALUES, Source
+from clipshards.packer.annotations.pickle_source import VALUES, Source
 
 _HIGHEST_PROTOCOL = 5
 _MAX_MARKS = 10_000
-_MAX_KEY_LENGTH = 16
 _CONTAINER_BYTES = 3
 """Bytes that a list, dict or tuple takes in a file at least; an empty one takes 1, and 90 in
 memory, but nobody writes files of these alone."""
@@ -47,8 +49,6 @@ _REFUSED = {
     "FROZENSET": "a set",
     "NEXT_BUFFER": "a buffer that is not in the file",
 }
-_INTERNAL = frozenset({Global, Pending})
-_SCALARS = frozenset({str, bytes, int, float, bool, type(None)})
 _UNSET = Pending()
 """Fills the gaps of the memo."""
 
@@ -133,7 +133,7 @@ class Machine:
         if len(self._stack) != 1 or self._marks:
             source.fail_broken("an end with no value, or with several")
         (value,) = self._stack
-        self._check_value(value)
+        check_value(source, value)
         if source.pos < self._frame_end:
             source.fail_broken("the end before the end of the frame")
         if source.pos < source.size:
@@ -143,35 +143,11 @@ class Machine:
 
     # Checks.
 
-    def _fail_global(self, name: str) -> NoReturn:
-        self._source.refuse(f"global {name[:MAX_SHOWN]!r}")
-
     def _fail_pending(self) -> NoReturn:
         self._source.fail_broken("a value that is not there yet")
 
     def _fail_room(self) -> NoReturn:
         self._source.refuse("more containers than its size has room for")
-
-    def _check_value(self, value: object) -> None:
-        if isinstance(value, Global):
-            self._fail_global(value.name)
-        if isinstance(value, Pending):
-            self._source.fail_broken("an array or a dtype without its state")
-
-    def _check_values(self, values: Iterable[Any]) -> None:
-        if not _INTERNAL.isdisjoint(map(type, values)):
-            for value in values:
-                self._check_value(value)
-
-    def _check_keys(self, keys: list[Any]) -> None:
-        if _SCALARS.issuperset(map(type, keys)):
-            return
-        for key in keys:
-            parts = key if type(key) is tuple and len(key) <= _MAX_KEY_LENGTH else (key,)
-            for part in parts:
-                if type(part) not in _SCALARS and not isinstance(part, np.generic):
-                    self._check_value(part)
-                    self._source.refuse(f"a {type(part).__name__} in a dict key")
 
     # Containers.
 
@@ -221,7 +197,7 @@ class Machine:
         above = stack[height:]
         del stack[height:]
         items = tuple(above)
-        if _INTERNAL.isdisjoint(map(type, items)):
+        if INTERNAL.isdisjoint(map(type, items)):
             self._room -= 1
             if self._room < 0:
                 self._fail_room()
@@ -229,11 +205,11 @@ class Machine:
         elif are_array_args(items):
             stack.append(ARRAY_ARGS)
         else:
-            self._check_values(items)
+            check_values(self._source, items)
 
     def _list(self) -> None:
         items = self._pop_from(self._marks.pop())
-        self._check_values(items)
+        check_values(self._source, items)
         self._push_container(items)
 
     def _dict(self) -> None:
@@ -252,7 +228,7 @@ class Machine:
         target = self._stack[-1]
         if type(target) is not list:
             self._source.fail_broken(f"an append to a {type(target).__name__}")
-        self._check_values(items)
+        check_values(self._source, items)
         target.extend(items)
 
     def _set_item(self) -> None:
@@ -269,8 +245,8 @@ class Machine:
                 f"a key set in a {type(target).__name__}, or a key without value"
             )
         keys, values = items[::2], items[1::2]
-        self._check_keys(keys)
-        self._check_values(values)
+        check_keys(self._source, keys)
+        check_values(self._source, values)
         target.update(zip(keys, values, strict=True))
 
     # The memo.
@@ -359,20 +335,20 @@ class Machine:
     def _push_global(self, module: str, name: str) -> None:
         found = GLOBALS.get((module, name))
         if found is None:
-            self._fail_global(f"{module}.{name}")
+            fail_global(self._source, f"{module}.{name}")
         self._stack.append(found)
 
     def _reduce(self) -> None:
         args, called = self._stack.pop(), self._stack.pop()
         if type(called) is not Global or called.call is None:
-            self._check_value(called)
+            check_value(self._source, called)
             self._source.refuse(f"a call of a {type(called).__name__}")
         self._stack.append(called.call(self._source, args))
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
         if type(target) is not Pending:
-            self._check_value(target)
+            check_value(self._source, target)
             self._source.refuse(f"a state for a {type(target).__name__}")
         made = build(self._source, target, state)
         self._stack[-1] = made
