@@ -263,9 +263,12 @@ class ItemReader:
             return all_frames
 
         def choose(span: Span) -> FrameNumbers:
-            return clip.choose(
-                span, generator_of(seed=self.seed, number=number, item=item, copy=copy)
-            )
+            generator = generator_of(seed=self.seed, number=number, item=item, copy=copy)
+            try:
+                return clip.choose(span, generator)
+            except Exception as exc:
+                exc.add_note(f"in {clip!r}, given {span} of item {item} of {self.split!r}")
+                raise
 
         return choose
 

@@ -1,6 +1,7 @@
 """Of long videos only the packets that clips need are read: the same pixels, each one checked."""
 
 import io
+import re
 import threading
 import time
 import weakref
@@ -249,8 +250,11 @@ def test_clip_that_cannot_be_chosen_fails_in_its_own_batch(place: Path) -> None:
         split.storage = kind(str(place))
         batches = iter(ShardDataset(split, batch_size=1, clip=Picky(3), shuffle=False))
         keys: list[str] = []
-        with pytest.raises(ValueError, match="so long"):
+        with pytest.raises(ValueError, match="so long") as caught:
             keys.extend(key for batch in batches for key in batch["key"])
+        (note,) = caught.value.__notes__
+        given = r"Span\(total_frames=152, .*\) of item \d+ of .*"
+        assert re.fullmatch(rf"in .*Picky\(length=3, jitter=True\), given {given}", note)
         had.append(keys)
     assert had[0] == had[1]
     # It was looked at ahead, with those that come before it.
