@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from clipshards.packer.media.sound import Source, open_sound
 from clipshards.packer.media.synthetic import write_video
+from clipshards.packer.media.x264 import pinned_fault
 
 Pixels = npt.NDArray[np.uint8]
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -66,6 +67,17 @@ def pictures(count: int, size: tuple[int, int], *, seed: int = 0) -> Iterator[Pi
 _NOBODY = 65534
 
 
+def _repeating(codec: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Return options by which the encoder gives the same bytes each time.
+
+    With the instructions behind AVX2, libx264 gives others now and then in one process.
+    """
+    if codec != "libx264" or pinned_fault():
+        return dict(options)
+    params = (options.get("x264-params", ""), "asm=avx2")
+    return {**options, "x264-params": ":".join(filter(None, params))}
+
+
 def video_bytes(
     container: str = "mp4",
     codec: str = "libx264",
@@ -103,7 +115,7 @@ def video_bytes(
     """
     base = time_base or Fraction(1, rate)
     with _writing(container, mux_options) as (output, done):
-        stream = output.add_stream(codec, rate=rate, options=dict(options or {}))
+        stream = output.add_stream(codec, rate=rate, options=_repeating(codec, options or {}))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
